@@ -1,0 +1,1 @@
+"""Pure: sequencer, quorum, takeover, routing, placement. Events step in, effects come out."""

@@ -1,0 +1,1 @@
+"""Where a node's replicas are kept: the store interface and its implementations."""
