@@ -1,0 +1,154 @@
+"""What the cluster knows, as stored in etcd: one prefix per cluster, one JSON value per key, readable by people.
+
+    queues/<name>          -> queue id, 16 hex digits
+    meta/<queue id>        -> QueueMetadata
+    shards/<queue id>/<n>  -> ShardRecord: the lock (owner, epoch, attempt) and the ShadowQueueList in one key
+    graves/<queue id>      -> Grave: the tombstone of a deleted queue
+    managers/<id>          -> ManagerRecord, under a lease
+    nodes/<id>             -> NodeRecord
+    latency/<manager>      -> LatencyRecord, under a lease
+    keys/<access key id>   -> access keys
+
+Lock and replica set share a key on purpose: whoever changes one compares the mod_revision of both, so that no transaction
+can pair a fresh lock with a stale set.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from shadow_nodes.protocol.commands import ShardKey, shard_key
+from shadow_nodes.protocol.errors import CorruptError
+from shadow_nodes.protocol.messages import Token
+
+T = TypeVar("T")
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of stored records: JSON objects; unknown fields are ignored, so that versions may differ while upgrading."""
+
+
+class Replica(Record, gc=False):
+    """A node and the incarnation of its store."""
+
+    node: str
+    incarnation: str
+
+
+class Owner(Record, gc=False):
+    """A manager's process: ``life`` is its random number, another after every start."""
+
+    manager: str
+    life: int
+
+
+class ShardRecord(Record, gc=False):
+    """The shard's lock and its ShadowQueueList.
+
+    ``replicas``: the replica set, ``primary`` (a node) among them; the others are the shadows. ``version`` rises with every
+    change of the set. ``epoch`` rises with every taking of the lock, by one, and never goes back.
+    """
+
+    epoch: int = 0
+    attempt: int = 0
+    owner: Owner | None = None
+    primary: str = ""
+    replicas: tuple[Replica, ...] = ()
+    version: int = 1
+
+    @property
+    def token(self) -> Token:
+        return Token(self.epoch, self.attempt)
+
+    @property
+    def shadows(self) -> list[str]:
+        return [replica.node for replica in self.replicas if replica.node != self.primary]
+
+
+class QueueMetadata(Record):
+    """``attributes``: as SetQueueAttributes takes them (strings), the set ones only. ``version`` rises with every change."""
+
+    queue_id: str
+    name: str
+    attributes: dict[str, str] = {}
+    tags: dict[str, str] = {}
+    created_ms: int = 0
+    modified_ms: int = 0
+    version: int = 1
+    shadow_factor: int = 2
+    shards: int = 1
+
+    @property
+    def fifo(self) -> bool:
+        return self.name.endswith(".fifo")
+
+    def shard(self, number: int = 0) -> ShardKey:
+        return shard_key(int(self.queue_id, 16), number)
+
+
+class Grave(Record):
+    """``replicas``: the nodes that still have something to erase."""
+
+    name: str
+    deleted_ms: int
+    shards: int = 1
+    replicas: tuple[str, ...] = ()
+
+
+class ManagerRecord(Record):
+    """``address``: host:port of the link listener. ``endpoint``: the URL of the client listener."""
+
+    manager: str
+    life: int
+    region: str
+    address: str
+    endpoint: str
+    pid: int = 0
+    version: str = ""
+
+
+class NodeRecord(Record):
+    """``address``: host:port. Not under a lease: an address is needed most when nobody has seen its node for a while."""
+
+    node: str
+    region: str
+    address: str
+    incarnation: str
+    pid: int = 0
+
+
+def queue_key(name: str) -> str:
+    return f"queues/{name}"
+
+
+def meta_key(queue_id: str) -> str:
+    return f"meta/{queue_id}"
+
+
+def record_key(shard: ShardKey) -> str:
+    return f"shards/{shard}"
+
+
+def grave_key(queue_id: str) -> str:
+    return f"graves/{queue_id}"
+
+
+def manager_key(manager: str) -> str:
+    return f"managers/{manager}"
+
+
+def node_key(node: str) -> str:
+    return f"nodes/{node}"
+
+
+encode_record = msgspec.json.Encoder(order="deterministic").encode
+
+
+def decode_record(kind: type[T], key: str, value: bytes) -> T:
+    """Raises CorruptError, naming the key."""
+    try:
+        return msgspec.json.decode(value, type=kind)
+    except msgspec.MsgspecError as error:
+        raise CorruptError(f"etcd key {key} does not hold a {kind.__name__}: {error}") from error

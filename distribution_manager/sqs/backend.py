@@ -1,0 +1,59 @@
+"""What the SQS layer asks of the rest of the manager; ``runtime`` gives it one, tests give it a fake."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from distribution_manager.core.metadata import QueueMetadata
+from shadow_nodes.protocol.commands import Command, Result, Summary
+from shadow_nodes.protocol.errors import RejectedError
+
+
+class Unavailable(RejectedError):  # noqa: N818 - an SQS client sees ServiceUnavailable
+    """No quorum, no owner or no etcd within the bound. Retryable; a send may or may not have happened."""
+
+
+class QueueGone(RejectedError):  # noqa: N818
+    """The queue does not exist (any more)."""
+
+
+class NameTaken(RejectedError):  # noqa: N818
+    """CreateQueue: the name exists with other attributes; ``args[0]`` says which attribute differs."""
+
+
+class Backend(Protocol):
+    """All methods raise Unavailable when an answer could not be had in time."""
+
+    def find_queue(self, name: str) -> QueueMetadata | None:
+        """From the cache that a watch keeps; a queue that this cluster has just created elsewhere may be missing."""
+
+    async def look_up_queue(self, name: str) -> QueueMetadata | None:
+        """Linearizably, from etcd; for a name that the cache does not have. Costs a round trip, so it is rate-limited."""
+
+    def list_queues(self) -> list[QueueMetadata]:
+        """Every queue, by name."""
+
+    async def create_queue(
+        self, name: str, attributes: dict[str, str], tags: dict[str, str], shadow_factor: int | None
+    ) -> QueueMetadata:
+        """Creates it, or returns the one that is there where no given attribute differs. Raises NameTaken, Unavailable."""
+
+    async def delete_queue(self, queue: QueueMetadata) -> None:
+        """Seals it, then buries it. Raises QueueGone."""
+
+    async def change_queue(
+        self,
+        queue: QueueMetadata,
+        attributes: dict[str, str | None] | None = None,
+        tags: dict[str, str | None] | None = None,
+    ) -> QueueMetadata:
+        """Sets (a string) or takes away (None) attributes and tags; in force when it returns. Raises QueueGone."""
+
+    async def execute(self, queue: QueueMetadata, command: Command, *, wait_ms: int = 0) -> Result | None:
+        """Carries out a command, exactly once however often it is repeated inside; see commands.py for the results.
+
+        ``wait_ms`` lets a Receive wait for messages. Raises QueueGone, Unavailable.
+        """
+
+    async def summarize(self, queue: QueueMetadata) -> Summary:
+        """The queue's counts, linearizably. Raises QueueGone, Unavailable."""
