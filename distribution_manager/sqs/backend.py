@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from distribution_manager.core.metadata import QueueMetadata
 from shadow_nodes.protocol.commands import Command, Result, Summary
@@ -19,6 +19,14 @@ class QueueGone(RejectedError):  # noqa: N818
 
 class NameTaken(RejectedError):  # noqa: N818
     """CreateQueue: the name exists with other attributes; ``args[0]`` says which attribute differs."""
+
+
+class Executed(NamedTuple):
+    """``session`` and ``counter``: the operation's id, of which a standard send's message ids are made (handles.message_id)."""
+
+    session: int
+    counter: int
+    result: Result | None
 
 
 class Backend(Protocol):
@@ -49,7 +57,7 @@ class Backend(Protocol):
     ) -> QueueMetadata:
         """Sets (a string) or takes away (None) attributes and tags; in force when it returns. Raises QueueGone."""
 
-    async def execute(self, queue: QueueMetadata, command: Command, *, wait_ms: int = 0) -> Result | None:
+    async def execute(self, queue: QueueMetadata, command: Command, *, wait_ms: int = 0) -> Executed:
         """Carries out a command, exactly once however often it is repeated inside; see commands.py for the results.
 
         ``wait_ms`` lets a Receive wait for messages. Raises QueueGone, Unavailable.
