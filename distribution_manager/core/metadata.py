@@ -30,21 +30,21 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of stored records: JSON objects; unknown fields are ignored, so that versions may differ while upgrading."""
 
 
-class Replica(Record, gc=False):
+class Replica(Record, frozen=True, gc=False):
     """A node and the incarnation of its store."""
 
     node: str
     incarnation: str
 
 
-class Owner(Record, gc=False):
+class Owner(Record, frozen=True, gc=False):
     """A manager's process: ``life`` is its random number, another after every start."""
 
     manager: str
     life: int
 
 
-class ShardRecord(Record, gc=False):
+class ShardRecord(Record, frozen=True, gc=False):
     """The shard's lock and its ShadowQueueList.
 
     ``replicas``: the replica set, ``primary`` (a node) among them; the others are the shadows. ``version`` rises with every
@@ -67,7 +67,7 @@ class ShardRecord(Record, gc=False):
         return [replica.node for replica in self.replicas if replica.node != self.primary]
 
 
-class QueueMetadata(Record):
+class QueueMetadata(Record, frozen=True):
     """``attributes``: as SetQueueAttributes takes them (strings), the set ones only. ``version`` rises with every change."""
 
     queue_id: str
@@ -88,7 +88,7 @@ class QueueMetadata(Record):
         return shard_key(int(self.queue_id, 16), number)
 
 
-class Grave(Record):
+class Grave(Record, frozen=True):
     """``replicas``: the nodes that still have something to erase."""
 
     name: str
@@ -97,7 +97,7 @@ class Grave(Record):
     replicas: tuple[str, ...] = ()
 
 
-class ManagerRecord(Record):
+class ManagerRecord(Record, frozen=True):
     """``address``: host:port of the link listener. ``endpoint``: the URL of the client listener."""
 
     manager: str
@@ -109,7 +109,7 @@ class ManagerRecord(Record):
     version: str = ""
 
 
-class NodeRecord(Record):
+class NodeRecord(Record, frozen=True):
     """``address``: host:port. Not under a lease: an address is needed most when nobody has seen its node for a while."""
 
     node: str

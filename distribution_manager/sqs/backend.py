@@ -9,15 +9,15 @@ from shadow_nodes.protocol.commands import Command, Result, Summary
 from shadow_nodes.protocol.errors import RejectedError
 
 
-class Unavailable(RejectedError):  # noqa: N818 - an SQS client sees ServiceUnavailable
+class Unavailable(RejectedError):
     """No quorum, no owner or no etcd within the bound. Retryable; a send may or may not have happened."""
 
 
-class QueueGone(RejectedError):  # noqa: N818
+class QueueGone(RejectedError):
     """The queue does not exist (any more)."""
 
 
-class NameTaken(RejectedError):  # noqa: N818
+class NameTaken(RejectedError):
     """CreateQueue: the name exists with other attributes; ``args[0]`` says which attribute differs."""
 
 

@@ -8,6 +8,7 @@ Structs are msgpack arrays (positional); a field is only ever added at the end, 
 from __future__ import annotations
 
 import enum
+
 import msgspec
 
 ShardKey = str
@@ -26,7 +27,7 @@ class Value(msgspec.Struct, array_like=True, frozen=True, gc=False):
 # --- commands ------------------------------------------------------------------------------------------------------
 
 
-class Settings(Value):
+class Settings(Value, frozen=True):
     """What the state machine needs of a queue's attributes. Times in milliseconds.
 
     ``version`` orders settings: a ``Configure`` with a version not above the current one changes nothing.
@@ -45,7 +46,7 @@ class Settings(Value):
     """FIFO: deduplicate per message group instead of per queue."""
 
 
-class Content(Value):
+class Content(Value, frozen=True):
     """What a producer gave: immutable, kept once, returned by every receive.
 
     ``attributes`` are the user's message attributes as the manager encoded them; opaque to the state machine.
@@ -61,7 +62,7 @@ class Content(Value):
     delay_ms: int | None = None
 
 
-class Letter(Value):
+class Letter(Value, frozen=True):
     """A message on its way to another queue. It keeps its id, its first-sent time and its content."""
 
     number: int
@@ -76,23 +77,23 @@ class Letter(Value):
     """The name of the queue it was dead-lettered from, for DeadLetterQueueSourceArn and for redrive."""
 
 
-class Open(Value, tag=1):
+class Open(Value, frozen=True, tag=1):
     """The first entry of an epoch: once it is committed, so is everything before it."""
 
     owner: str
 
 
-class Configure(Value, tag=2):
+class Configure(Value, frozen=True, tag=2):
     settings: Settings
 
 
-class Send(Value, tag=3):
+class Send(Value, frozen=True, tag=3):
     """One client call, at most BATCH_MESSAGES_MAX messages."""
 
     messages: list[Content]
 
 
-class Receive(Value, tag=4):
+class Receive(Value, frozen=True, tag=4):
     max_messages: int = 1
     visibility_timeout_ms: int | None = None
     """None takes the queue's."""
@@ -100,31 +101,31 @@ class Receive(Value, tag=4):
     """FIFO: ReceiveRequestAttemptId."""
 
 
-class Delete(Value, tag=5):
+class Delete(Value, frozen=True, tag=5):
     """``handles``: (message key, delivery number) of each. One client call."""
 
     handles: list[tuple[int, int]]
 
 
-class ChangeVisibility(Value, tag=6):
+class ChangeVisibility(Value, frozen=True, tag=6):
     """``changes``: (message key, delivery number, new timeout in milliseconds from now) of each. One client call."""
 
     changes: list[tuple[int, int, int]]
 
 
-class Purge(Value, tag=7):
+class Purge(Value, frozen=True, tag=7):
     """Drops every message that was sent before, in flight ones too."""
 
 
-class Tick(Value, tag=8):
+class Tick(Value, frozen=True, tag=8):
     """Does what time alone asks for: retention; sessions and windows that ended. At most EXPIRE_PER_ENTRY_MAX items."""
 
 
-class Seal(Value, tag=9):
+class Seal(Value, frozen=True, tag=9):
     """The queue is being deleted: every later operation of a client is refused with SEALED."""
 
 
-class Accept(Value, tag=10):
+class Accept(Value, frozen=True, tag=10):
     """Takes letters over from another shard, once each: numbers not above the last taken from ``source`` are skipped.
 
     ``source`` is a shard key. Letters come in the order of their numbers.
@@ -134,13 +135,13 @@ class Accept(Value, tag=10):
     letters: list[Letter]
 
 
-class Settle(Value, tag=11):
+class Settle(Value, frozen=True, tag=11):
     """The target has committed every letter up to ``through``: drop them from the outbox, unblock their groups."""
 
     through: int
 
 
-class Move(Value, tag=12):
+class Move(Value, frozen=True, tag=12):
     """Message move task: puts up to ``max_messages`` visible messages into the outbox.
 
     ``target`` "" sends each back to the queue it was dead-lettered from (those that came otherwise stay).
@@ -154,7 +155,7 @@ class Move(Value, tag=12):
 Command = Open | Configure | Send | Receive | Delete | ChangeVisibility | Purge | Tick | Seal | Accept | Settle | Move
 
 
-class Operation(Value):
+class Operation(Value, frozen=True):
     """A command under the id that makes it happen once: (session, counter).
 
     ``session`` indexes the entry's ``sessions``; ``counter`` rises within a session, with gaps.
@@ -165,14 +166,14 @@ class Operation(Value):
     command: Command
 
 
-class Session(Value):
+class Session(Value, frozen=True):
     """A manager's life, as a shard sees it. ``answered_below``: results of smaller counters are asked for no more."""
 
     id: int
     answered_below: int
 
 
-class Entry(Value):
+class Entry(Value, frozen=True):
     """One sequenced batch. ``now_ms`` is Unix time in milliseconds, never going back within a shard."""
 
     epoch: int
@@ -206,13 +207,13 @@ class Refusal(enum.IntEnum):
     """Accept: a letter between the last taken and these is missing."""
 
 
-class Refused(Value, tag=20):
+class Refused(Value, frozen=True, tag=20):
     """The whole command was refused and changed nothing."""
 
     refusal: Refusal
 
 
-class Sent(Value, tag=21):
+class Sent(Value, frozen=True, tag=21):
     """FIFO only (a standard queue's send is acknowledged at commit and has no result).
 
     ``messages``: per message its key, which is its sequence number, and the (session, counter, index) that its message
@@ -222,7 +223,7 @@ class Sent(Value, tag=21):
     messages: list[tuple[int, tuple[int, int, int]] | Refusal]
 
 
-class Received(Value):
+class Received(Value, frozen=True):
     key: int
     delivery: int
     message_id: tuple[int, int, int]
@@ -233,19 +234,19 @@ class Received(Value):
     source: str = ""
 
 
-class Batch(Value, tag=22):
+class Batch(Value, frozen=True, tag=22):
     """A receive's messages, in order; may be empty."""
 
     messages: list[Received]
 
 
-class Items(Value, tag=23):
+class Items(Value, frozen=True, tag=23):
     """Per item of a Delete or ChangeVisibility: None when done, or a Refusal."""
 
     outcomes: list[Refusal | None]
 
 
-class Moved(Value, tag=24):
+class Moved(Value, frozen=True, tag=24):
     """How many messages a Move put into the outbox; ``remaining``: how many visible ones are left."""
 
     count: int
@@ -257,7 +258,7 @@ Result = Refused | Sent | Batch | Items | Moved
 ChangeVisibility all of whose items were done."""
 
 
-class Summary(Value):
+class Summary(Value, frozen=True):
     """What an owner must know of a replica's applied state to let receives wait without writing anything.
 
     ``ready``: messages that a receive at the entry's time would find. ``next_ready_ms``: when a further one becomes
@@ -280,4 +281,3 @@ class Summary(Value):
 encode = msgspec.msgpack.Encoder().encode
 decode_entry = msgspec.msgpack.Decoder(Entry).decode
 """Raises msgspec.ValidationError or msgspec.DecodeError on bytes that are not an entry."""
-

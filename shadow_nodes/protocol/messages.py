@@ -14,7 +14,7 @@ from shadow_nodes.protocol.commands import Result, ShardKey, Summary, Value
 from shadow_nodes.protocol.errors import ProtocolError
 
 
-class Token(Value, order=True):
+class Token(Value, frozen=True, order=True):
     """The fencing token: the epoch under which the shard's lock was taken, and the attempt's random number.
 
     Fence needs a greater epoch or the identical pair; Append needs the identical pair.
@@ -27,7 +27,7 @@ class Token(Value, order=True):
 NO_TOKEN = Token(0, 0)
 
 
-class Position(Value, order=True):
+class Position(Value, frozen=True, order=True):
     """A place in an operation log: the entry's epoch and seq. Logs that agree at a position agree before it."""
 
     epoch: int
@@ -39,7 +39,7 @@ LOG_START = Position(0, 0)
 # --- manager to node -----------------------------------------------------------------------------------------------
 
 
-class Hello(Value, tag=1):
+class Hello(Value, frozen=True, tag=1):
     """First message on a link. ``life`` is the manager process's random number: a restart has another."""
 
     version: int
@@ -49,20 +49,20 @@ class Hello(Value, tag=1):
     region: str
 
 
-class Ping(Value, tag=2):
+class Ping(Value, frozen=True, tag=2):
     """Heartbeat. ``sent_at`` is the sender's own and comes back in the Pong."""
 
     sent_at: int
 
 
-class Fence(Value, tag=3):
+class Fence(Value, frozen=True, tag=3):
     """Promise me: accept nothing under an older token. Creates the replica where there is none."""
 
     shard: ShardKey
     token: Token
 
 
-class Append(Value, tag=4):
+class Append(Value, frozen=True, tag=4):
     """``entries`` (encoded) follow ``previous``; everything up to ``commit_seq`` is committed.
 
     With ``want_results`` the node answers Applied for what this makes it apply: it is the acting primary.
@@ -77,7 +77,7 @@ class Append(Value, tag=4):
     want_results: bool
 
 
-class Ask(Value, tag=5):
+class Ask(Value, frozen=True, tag=5):
     """What were the results of these operations, (session, counter) each, at your applied state? See Answered."""
 
     shard: ShardKey
@@ -85,14 +85,14 @@ class Ask(Value, tag=5):
     operations: list[tuple[int, int]]
 
 
-class Confirm(Value, tag=6):
+class Confirm(Value, frozen=True, tag=6):
     """Are these tokens still the ones you promised? One round serves all that waits. Answered by Confirmed."""
 
     round: int
     shards: list[tuple[ShardKey, Token]]
 
 
-class Fetch(Value, tag=7):
+class Fetch(Value, frozen=True, tag=7):
     """The owner reads a fenced replica's log, uncommitted tail included, to copy it to the others."""
 
     shard: ShardKey
@@ -100,7 +100,7 @@ class Fetch(Value, tag=7):
     after_seq: int
 
 
-class Learn(Value, tag=8):
+class Learn(Value, frozen=True, tag=8):
     """You lack what I no longer hold: copy committed entries, or a snapshot and then entries, from ``source``."""
 
     shard: ShardKey
@@ -109,7 +109,7 @@ class Learn(Value, tag=8):
     """The address of the node to copy from, ``host:port``."""
 
 
-class Inspect(Value, tag=9):
+class Inspect(Value, frozen=True, tag=9):
     """For operators and tests: the states of these shards, or of all; with a digest where asked."""
 
     request: int
@@ -117,7 +117,7 @@ class Inspect(Value, tag=9):
     digest: bool = False
 
 
-class Erase(Value, tag=10):
+class Erase(Value, frozen=True, tag=10):
     """The queue's tombstone is in etcd: forget the shard, for good."""
 
     shard: ShardKey
@@ -128,7 +128,7 @@ ToNode = Hello | Ping | Fence | Append | Ask | Confirm | Fetch | Learn | Inspect
 # --- node to manager -----------------------------------------------------------------------------------------------
 
 
-class Load(Value):
+class Load(Value, frozen=True):
     """A node's resources. Fractions are 0 to 1."""
 
     cpu: float = 0.0
@@ -138,7 +138,7 @@ class Load(Value):
     shards: int = 0
 
 
-class Welcome(Value, tag=40):
+class Welcome(Value, frozen=True, tag=40):
     """``incarnation`` is the store's random name: a new store has another, and has promised nothing."""
 
     version: int
@@ -149,13 +149,13 @@ class Welcome(Value, tag=40):
     clock_ms: int
 
 
-class Pong(Value, tag=41):
+class Pong(Value, frozen=True, tag=41):
     sent_at: int
     clock_ms: int
     load: Load
 
 
-class Fenced(Value, tag=42):
+class Fenced(Value, frozen=True, tag=42):
     """``token`` is promised, durably. ``last``: where its log ends; ``committed``: the end of what it knows committed."""
 
     shard: ShardKey
@@ -166,7 +166,7 @@ class Fenced(Value, tag=42):
     clock_ms: int
 
 
-class Stale(Value, tag=43):
+class Stale(Value, frozen=True, tag=43):
     """Refused: ``token`` is not the one promised, which is ``promised`` (NO_TOKEN: the shard is not known here)."""
 
     shard: ShardKey
@@ -174,7 +174,7 @@ class Stale(Value, tag=43):
     promised: Token
 
 
-class Appended(Value, tag=44):
+class Appended(Value, frozen=True, tag=44):
     """Everything up to ``seq`` is the owner's log, and on this node's disk."""
 
     shard: ShardKey
@@ -182,7 +182,7 @@ class Appended(Value, tag=44):
     seq: int
 
 
-class Gap(Value, tag=45):
+class Gap(Value, frozen=True, tag=45):
     """Refused: ``previous`` is not in the log. Go on from ``committed``, which always matches."""
 
     shard: ShardKey
@@ -190,7 +190,7 @@ class Gap(Value, tag=45):
     committed: Position
 
 
-class ClockRefused(Value, tag=46):
+class ClockRefused(Value, frozen=True, tag=46):
     """Refused: an entry is stamped more than CLOCK_SKEW_MAX_MS ahead of this node's clock."""
 
     shard: ShardKey
@@ -198,7 +198,7 @@ class ClockRefused(Value, tag=46):
     clock_ms: int
 
 
-class Applied(Value, tag=47):
+class Applied(Value, frozen=True, tag=47):
     """``results``: (seq, index of the operation in its entry, result) of each operation with a result other than None."""
 
     shard: ShardKey
@@ -214,7 +214,7 @@ class AnswerState(enum.IntEnum):
     DONE = 1
 
 
-class Answered(Value, tag=48):
+class Answered(Value, frozen=True, tag=48):
     """One state and result for each operation of the Ask, in its order."""
 
     shard: ShardKey
@@ -223,14 +223,14 @@ class Answered(Value, tag=48):
     summary: Summary
 
 
-class Confirmed(Value, tag=49):
+class Confirmed(Value, frozen=True, tag=49):
     """Every token of the round holds, but those of ``refused``."""
 
     round: int
     refused: list[ShardKey]
 
 
-class Log(Value, tag=50):
+class Log(Value, frozen=True, tag=50):
     """Answer to Fetch: encoded entries after ``after_seq``, in order, up to APPEND_BYTES_MAX.
 
     ``available`` is False where the log no longer reaches back to ``after_seq``.
@@ -249,7 +249,7 @@ class LinkState(enum.IntEnum):
     SILENT = 2
 
 
-class Sighting(Value):
+class Sighting(Value, frozen=True):
     """How a node sees a manager's link."""
 
     manager: str
@@ -257,13 +257,13 @@ class Sighting(Value):
     state: LinkState
 
 
-class Sightings(Value, tag=51):
+class Sightings(Value, frozen=True, tag=51):
     """On connecting: every manager this node has seen since it started. Later: each change, at once."""
 
     sightings: list[Sighting]
 
 
-class Inspection(Value):
+class Inspection(Value, frozen=True):
     """``digest`` is of the state at ``applied_seq``; "" where not asked for."""
 
     shard: ShardKey
@@ -278,13 +278,13 @@ class Inspection(Value):
     """Why the shard takes part in nothing any more; "" where it is well."""
 
 
-class Inspected(Value, tag=52):
+class Inspected(Value, frozen=True, tag=52):
     request: int
     incarnation: str
     shards: list[Inspection]
 
 
-class Quarantined(Value, tag=53):
+class Quarantined(Value, frozen=True, tag=53):
     """This replica's state machine raised: it applies and answers nothing any more. ``reason`` is for people."""
 
     shard: ShardKey
