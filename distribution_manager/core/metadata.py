@@ -9,8 +9,8 @@
     latency/<manager>      -> LatencyRecord, under a lease
     keys/<access key id>   -> access keys
 
-Lock and replica set share a key on purpose: whoever changes one compares the mod_revision of both, so that no transaction
-can pair a fresh lock with a stale set.
+Lock and replica set share a key on purpose: whoever changes one compares the mod_revision of both, so that no
+transaction can pair a fresh lock with a stale set.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Owner(Record, frozen=True, gc=False):
 class ShardRecord(Record, frozen=True, gc=False):
     """The shard's lock and its ShadowQueueList.
 
-    ``replicas``: the replica set, ``primary`` (a node) among them; the others are the shadows. ``version`` rises with every
-    change of the set. ``epoch`` rises with every taking of the lock, by one, and never goes back.
+    ``replicas``: the replica set, ``primary`` (a node) among them; the others are the shadows. ``version`` rises with
+    every change of the set. ``epoch`` rises with every taking of the lock, by one, and never goes back.
     """
 
     epoch: int = 0
@@ -68,7 +68,7 @@ class ShardRecord(Record, frozen=True, gc=False):
 
 
 class QueueMetadata(Record, frozen=True):
-    """``attributes``: as SetQueueAttributes takes them (strings), the set ones only. ``version`` rises with every change."""
+    """``attributes``: as SetQueueAttributes takes them, the set ones only. ``version`` rises with every change."""
 
     queue_id: str
     name: str
@@ -110,7 +110,7 @@ class ManagerRecord(Record, frozen=True):
 
 
 class NodeRecord(Record, frozen=True):
-    """``address``: host:port. Not under a lease: an address is needed most when nobody has seen its node for a while."""
+    """``address``: host:port. Not under a lease: an address is needed most when its node has long not been seen."""
 
     node: str
     region: str

@@ -1,6 +1,6 @@
 """What managers ask of coordination (etcd), as plain data, so that the core can ask and the simulation can answer.
 
-Model: a store of keys with revisions, one transaction at a time, as etcd's. A key's ``mod_revision`` changes with every put.
+Model: a store of keys with revisions, one transaction at a time, as etcd's. Every put changes a key's ``mod_revision``.
 Invariant: a transaction whose outcome is not known is never assumed to have failed: its key is read again.
 """
 
@@ -38,7 +38,7 @@ class Remove(msgspec.Struct, frozen=True):
 
 
 class Transaction(msgspec.Struct, frozen=True):
-    """If every comparison holds, carries out the changes, in order; in any case reads ``reads``, linearizably, afterwards."""
+    """If every comparison holds, carries out the changes, in order; then, in any case, reads ``reads``, linearizably."""
 
     compares: list[Compare]
     changes: list[Put | Remove]
@@ -65,7 +65,7 @@ class Change(msgspec.Struct, frozen=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """Every key under the prefix as of ``revision``: what a watch begins with, and begins again with after compaction."""
+    """Every key under the prefix as of ``revision``: what a watch begins with, and again after compaction."""
 
     revision: int
     items: list[KeyValue]

@@ -58,7 +58,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
 
 class ShardWrite(msgspec.Struct):
-    """What one transaction changes of one shard; None and empty change nothing. Carried out in the order of the fields."""
+    """What one transaction changes of one shard, in the order of the fields; None and empty change nothing."""
 
     shard: ShardKey
     erase: bool = False
@@ -89,7 +89,7 @@ class Store(Protocol):
         """All of them, atomically and durably."""
 
     def read_log(self, shard: ShardKey, after_seq: int, up_to_seq: int, limit_bytes: int) -> list[LogEntry]:
-        """Entries with after_seq < seq <= up_to_seq, in order, at least one if there is one, until limit_bytes are reached."""
+        """Entries with after_seq < seq <= up_to_seq, in order, until limit_bytes are reached; at least one."""
 
     def log_epochs(self, shard: ShardKey) -> list[Position]:
         """The first position of each epoch in the log, in order: enough to know the epoch of every entry."""

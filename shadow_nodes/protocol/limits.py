@@ -55,6 +55,8 @@ CHECKPOINT_ROWS_MAX = 2_000
 """A shard with this many changed rows is checkpointed, so that no checkpoint is ever large."""
 CHECKPOINT_LOG_BYTES_MAX = 16 * MIB
 """A shard whose log beyond the checkpoint has this many bytes is checkpointed, so that no restart replays more."""
+CONTENT_BYTES_MAX = 256 * MIB
+"""Per shard: contents of waiting messages kept in a node's memory; the rest is read from the store when received."""
 SNAPSHOT_CHUNK_BYTES = 256 * KIB
 
 assert HEARTBEAT_INTERVAL_MS * 4 < SILENCE_BOUND_MS, "a few lost heartbeats must not look like silence"

@@ -10,7 +10,7 @@ import enum
 
 import msgspec
 
-from shadow_nodes.protocol.commands import Result, ShardKey, Summary, Value
+from shadow_nodes.protocol.commands import Letter, Result, ShardKey, Summary, Value
 from shadow_nodes.protocol.errors import ProtocolError
 
 
@@ -78,11 +78,15 @@ class Append(Value, frozen=True, tag=4):
 
 
 class Ask(Value, frozen=True, tag=5):
-    """What were the results of these operations, (session, counter) each, at your applied state? See Answered."""
+    """What were the results of these operations, (session, counter) each, at your applied state? See Answered.
+
+    ``letters_max``: how many letters of the outbox to send along.
+    """
 
     shard: ShardKey
     token: Token
     operations: list[tuple[int, int]]
+    letters_max: int = 0
 
 
 class Confirm(Value, frozen=True, tag=6):
@@ -156,7 +160,7 @@ class Pong(Value, frozen=True, tag=41):
 
 
 class Fenced(Value, frozen=True, tag=42):
-    """``token`` is promised, durably. ``last``: where its log ends; ``committed``: the end of what it knows committed."""
+    """``token`` is promised, durably. ``last``: its log's end; ``committed``: the end of what it knows committed."""
 
     shard: ShardKey
     token: Token
@@ -199,7 +203,7 @@ class ClockRefused(Value, frozen=True, tag=46):
 
 
 class Applied(Value, frozen=True, tag=47):
-    """``results``: (seq, index of the operation in its entry, result) of each operation with a result other than None."""
+    """``results``: (seq, index of the operation in its entry, result) of each result other than None."""
 
     shard: ShardKey
     token: Token
@@ -221,6 +225,7 @@ class Answered(Value, frozen=True, tag=48):
     token: Token
     answers: list[tuple[int, int, AnswerState, Result | None]]
     summary: Summary
+    letters: list[Letter] = []
 
 
 class Confirmed(Value, frozen=True, tag=49):

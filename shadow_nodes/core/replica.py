@@ -1,0 +1,327 @@
+"""One shard on this node: the promise, the log, and the state machine behind it.
+
+Model: log = committed prefix + a tail that an owner may still cut. ``matched`` is the end of what this token's owner has
+itself placed or confirmed here; beyond it the tail may be a dead owner's.
+Invariants: the promised token never goes back; nothing at or below ``committed`` is ever cut; what is applied is committed.
+Sources: Ongaro & Ousterhout 2014, section 5.3 (log matching); the BookKeeper protocol document (fencing).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+
+import msgspec
+
+from shadow_nodes.core.machine import Machine
+from shadow_nodes.core.store import Checkpoint, LogEntry, ReplicaRecord, ShardWrite, Store
+from shadow_nodes.protocol.commands import Entry, Result, decode_entry
+from shadow_nodes.protocol.errors import CorruptError, ProtocolError
+from shadow_nodes.protocol.limits import (
+    APPEND_BYTES_MAX,
+    CHECKPOINT_LOG_BYTES_MAX,
+    CHECKPOINT_ROWS_MAX,
+    CLOCK_SKEW_MAX_MS,
+    CONTENT_BYTES_MAX,
+)
+from shadow_nodes.protocol.messages import (
+    LOG_START,
+    Answered,
+    AnswerState,
+    Append,
+    Applied,
+    Ask,
+    ClockRefused,
+    Fence,
+    Fenced,
+    Fetch,
+    Gap,
+    Inspection,
+    Log,
+    Position,
+    Quarantined,
+    Stale,
+)
+
+Results = list[tuple[int, int, Result]]
+Refusal = Stale | Gap | ClockRefused | Quarantined
+
+
+class TailEntry(msgspec.Struct, frozen=True, gc=False):
+    """An entry that is not applied yet, decoded once."""
+
+    entry: Entry
+    size_bytes: int
+
+
+class Replica:
+    """A shard's replica. Methods are given the time; what must be written is gathered until ``take_write``."""
+
+    def __init__(self, record: ReplicaRecord, store: Store, log_retained_bytes: int) -> None:
+        """Loads the checkpoint and replays the log up to the recorded commit. Raises CorruptError, OSError."""
+        self.shard = record.shard
+        self.promised = record.promised
+        self.quarantined = ""
+        self._store = store
+        self._log_retained_bytes = log_retained_bytes
+        self._write: ShardWrite | None = None
+        self._install_position = LOG_START
+        self._load(record)
+
+    def _load(self, record: ReplicaRecord) -> None:
+        if not record.checkpoint.seq <= record.commit_seq <= record.last.seq:
+            raise CorruptError(f"shard {self.shard}: checkpoint, commit and log end are out of order: {record}")
+        self.last = record.last
+        self.log_start = record.log_start
+        self.checkpoint = record.checkpoint
+        self.installing = False
+        self._epochs = self._store.log_epochs(self.shard) if record.last != LOG_START else []
+        self._tail: dict[int, TailEntry] = {}
+        self._segments: deque[tuple[Position, int]] = deque()
+        self._log_bytes = 0
+        rows = self._store.read_rows(self.shard) if record.checkpoint != LOG_START else ()
+        self.machine = Machine.load(record.checkpoint, rows, self._read_content)
+        self.committed = record.checkpoint
+        self.matched = record.checkpoint.seq
+        after = record.checkpoint.seq
+        while after < record.last.seq:
+            chunk = self._store.read_log(self.shard, after, record.last.seq, APPEND_BYTES_MAX)
+            if not chunk or chunk[0].seq != after + 1:
+                raise CorruptError(f"shard {self.shard}: the log lacks the entry after {after}")
+            for item in chunk:
+                self._tail[item.seq] = TailEntry(_decode(item.data), len(item.data))
+            after = chunk[-1].seq
+            self._advance(min(after, record.commit_seq), None)
+        self.matched = self.committed.seq
+
+    def _read_content(self, key: int) -> bytes:
+        value = self._store.read_row(self.shard, Machine.CONTENT_KIND, key)
+        if value is None:
+            raise CorruptError(f"shard {self.shard}: the content of message {key} is not in the store")
+        return value
+
+    # --- what an owner asks ----------------------------------------------------------------------------------------
+
+    def fence(self, message: Fence, incarnation: str, clock_ms: int) -> Fenced | Stale:
+        """Promises the token, if it is greater or the same. The answer must wait for the write."""
+        token = message.token
+        if token != self.promised:
+            if token.epoch <= self.promised.epoch:
+                return Stale(self.shard, token, self.promised)
+            self.promised = token
+            self.matched = self.committed.seq
+            self._pending().promised = token
+        return Fenced(self.shard, token, incarnation, self.last, self.committed, clock_ms)
+
+    def append(self, message: Append, clock_ms: int, results: Results | None) -> int | Refusal:
+        """Takes the entries over and applies what is committed. The matched seq may be told once all is written.
+
+        ``results``, where given, is added to. Raises ProtocolError for entries that cannot follow each other.
+        """
+        if message.token != self.promised:
+            return Stale(self.shard, message.token, self.promised)
+        if self.quarantined:
+            return Quarantined(self.shard, message.token, self.quarantined)
+        previous = message.previous
+        if self.installing or previous.seq > self.last.seq or not self._holds(previous):
+            return Gap(self.shard, message.token, self.committed)
+        end = previous.seq
+        if message.entries:
+            entries = [(_decode(data), data) for data in message.entries]
+            newest = entries[-1][0]
+            if newest.epoch == message.token.epoch and newest.now_ms > clock_ms + CLOCK_SKEW_MAX_MS:
+                return ClockRefused(self.shard, message.token, clock_ms)
+            end = self._place(previous, entries)
+        self.matched = max(self.matched, end)
+        self._advance(min(message.commit_seq, self.matched), results)
+        return self.matched
+
+    def _holds(self, position: Position) -> bool:
+        """Whether the log agrees with the owner's at this position. What is committed always does."""
+        return position.seq <= self.committed.seq or self.epoch_at(position.seq) == position.epoch
+
+    def _place(self, previous: Position, entries: list[tuple[Entry, bytes]]) -> int:
+        """Puts entries after ``previous``, cutting a tail that conflicts. Returns the last seq."""
+        seq = previous.seq
+        for entry, data in entries:
+            seq += 1
+            if entry.seq != seq:
+                raise ProtocolError(f"shard {self.shard}: entry {entry.seq} where {seq} belongs")
+            if seq <= self.committed.seq:
+                continue
+            if seq <= self.last.seq:
+                if self.epoch_at(seq) == entry.epoch:
+                    continue
+                self._cut_after(seq - 1)
+            self._add(entry, data)
+        return seq
+
+    def _add(self, entry: Entry, data: bytes) -> None:
+        if entry.epoch < self.last.epoch:
+            raise ProtocolError(f"shard {self.shard}: epoch {entry.epoch} after {self.last.epoch}")
+        if entry.epoch != self.last.epoch:
+            self._epochs.append(Position(entry.epoch, entry.seq))
+        self.last = Position(entry.epoch, entry.seq)
+        self._tail[entry.seq] = TailEntry(entry, len(data))
+        self._pending().entries.append(LogEntry(entry.epoch, entry.seq, data))
+
+    def _cut_after(self, seq: int) -> None:
+        assert seq >= self.committed.seq, f"shard {self.shard}: cut at {seq} below the commit at {self.committed}"
+        for gone in range(seq + 1, self.last.seq + 1):
+            del self._tail[gone]
+        while self._epochs and self._epochs[-1].seq > seq:
+            self._epochs.pop()
+        self.last = Position(self.epoch_at(seq), seq)
+        write = self._pending()
+        write.entries = [item for item in write.entries if item.seq <= seq]
+        write.cut_after = seq if write.cut_after is None else min(seq, write.cut_after)
+
+    def epoch_at(self, seq: int) -> int:
+        """The epoch of the entry at ``seq``, which is between the log's start and its end."""
+        index = bisect_right(self._epochs, seq, key=lambda position: position.seq)
+        return self._epochs[index - 1].epoch if index else self.log_start.epoch
+
+    # --- commit and apply ------------------------------------------------------------------------------------------
+
+    def _advance(self, seq: int, results: Results | None) -> None:
+        """Applies entries up to ``seq``, which are committed."""
+        if seq <= self.committed.seq or self.quarantined:
+            return
+        for number in range(self.committed.seq + 1, seq + 1):
+            tail = self._tail.pop(number)
+            try:
+                outcomes = self.machine.apply(tail.entry)
+            except (OSError, CorruptError):
+                raise
+            except Exception as error:
+                self.quarantined = f"apply of entry {number} raised {error!r}"
+                self._tail[number] = tail
+                return
+            self.committed = Position(tail.entry.epoch, number)
+            self._log_bytes += tail.size_bytes
+            if results is not None:
+                results += [(number, i, outcome) for i, outcome in enumerate(outcomes) if outcome is not None]
+
+    def applied(self, results: Results, now_ms: int) -> Applied:
+        return Applied(self.shard, self.promised, self.committed.seq, results, self.machine.summary(now_ms))
+
+    def answer(self, message: Ask, now_ms: int) -> Answered | Stale:
+        """What became of operations, by their ids, as of the applied state."""
+        if message.token != self.promised:
+            return Stale(self.shard, message.token, self.promised)
+        answers = []
+        for session, counter in message.operations:
+            known, result = self.machine.answer(session, counter)
+            state = AnswerState.DONE if known else AnswerState.PENDING
+            answers.append((session, counter, state, result))
+        letters = self.machine.outbox(0, message.letters_max) if message.letters_max else []
+        return Answered(self.shard, message.token, answers, self.machine.summary(now_ms), letters)
+
+    # --- copying ---------------------------------------------------------------------------------------------------
+
+    def fetch(self, message: Fetch) -> Log | Stale:
+        """The log after a place, uncommitted tail included. Only what is already written may be asked for."""
+        if message.token != self.promised:
+            return Stale(self.shard, message.token, self.promised)
+        if message.after_seq < self.log_start.seq:
+            return Log(self.shard, message.token, message.after_seq, [], available=False)
+        entries = self._store.read_log(self.shard, message.after_seq, self.last.seq, APPEND_BYTES_MAX)
+        return Log(self.shard, message.token, message.after_seq, [item.data for item in entries], available=True)
+
+    def committed_log(self, after_seq: int) -> list[LogEntry] | None:
+        """Committed entries after a place, for another node; None where the log no longer reaches back so far."""
+        if after_seq < self.log_start.seq:
+            return None
+        durable_seq = self.committed.seq
+        if self._write is not None and self._write.entries:
+            durable_seq = min(durable_seq, self._write.entries[0].seq - 1)
+        return self._store.read_log(self.shard, after_seq, durable_seq, APPEND_BYTES_MAX)
+
+    def adopt(self, entries: list[LogEntry]) -> int:
+        """Takes over entries that another node has committed. Returns the matched seq, for telling once written."""
+        if entries and not self.quarantined and not self.installing and entries[0].seq <= self.committed.seq + 1:
+            previous = Position(0, entries[0].seq - 1)
+            end = self._place(previous, [(_decode(item.data), item.data) for item in entries])
+            self.matched = max(self.matched, end)
+            self._advance(end, None)
+        return self.matched
+
+    def begin_install(self, number: int, position: Position) -> None:
+        """A staged snapshot is to replace log and rows. Until it is written, owners are told Gap."""
+        self.installing = True
+        self._install_position = position
+        self._write = ShardWrite(self.shard, install=number, promised=self.promised, commit_seq=position.seq)
+
+    def finish_install(self) -> None:
+        """The snapshot is in place: loads it. A promise made meanwhile stays. Raises CorruptError, OSError."""
+        self.quarantined = ""
+        position = self._install_position
+        self._load(ReplicaRecord(self.shard, self.promised, position.seq, position, position, position))
+
+    # --- writes ----------------------------------------------------------------------------------------------------
+
+    def _pending(self) -> ShardWrite:
+        if self._write is None:
+            self._write = ShardWrite(self.shard)
+        return self._write
+
+    @property
+    def dirty(self) -> bool:
+        return self._write is not None or self._checkpoint_due()
+
+    def _checkpoint_due(self) -> bool:
+        return not self.installing and (
+            self.machine.changed_rows() >= CHECKPOINT_ROWS_MAX or self._log_bytes >= CHECKPOINT_LOG_BYTES_MAX
+        )
+
+    def take_write(self) -> ShardWrite | None:
+        """What must be written now, in one transaction with everything else of this node."""
+        if self._checkpoint_due() and not self.quarantined:
+            self._make_checkpoint()
+        write, self._write = self._write, None
+        if write is not None and write.install is None:
+            write.commit_seq = self.committed.seq
+        return write
+
+    def _make_checkpoint(self) -> None:
+        write = self._pending()
+        self.checkpoint = self.machine.applied
+        write.checkpoint = Checkpoint(self.checkpoint, self.machine.take_changes())
+        self._segments.append((self.checkpoint, self._log_bytes))
+        self._log_bytes = 0
+        retained = sum(size for _, size in self._segments)
+        while len(self._segments) > 1 and retained > self._log_retained_bytes:
+            position, size = self._segments.popleft()
+            retained -= size
+            write.trim = position
+            self._trim(position)
+
+    def _trim(self, position: Position) -> None:
+        self.log_start = position
+        index = bisect_right(self._epochs, position.seq, key=lambda item: item.seq)
+        if index > 1:
+            del self._epochs[: index - 1]
+
+    def checkpoint_written(self) -> None:
+        """Contents that are on disk now need not all stay in memory."""
+        self.machine.release_contents(CONTENT_BYTES_MAX)
+
+    def inspect(self, digest: bool) -> Inspection:
+        return Inspection(
+            self.shard,
+            self.promised,
+            self.last,
+            self.committed.seq,
+            self.machine.applied.seq,
+            self.checkpoint.seq,
+            self.machine.messages(),
+            self.machine.digest() if digest else "",
+            self.quarantined,
+        )
+
+
+def _decode(data: bytes) -> Entry:
+    try:
+        return decode_entry(data)
+    except msgspec.MsgspecError as error:
+        raise ProtocolError(f"not an entry: {error}") from error
