@@ -1,0 +1,293 @@
+"""What a manager is told when it starts.
+
+Model: settings come in once, as text from the command line or as values from Python, become one frozen ManagerConfig,
+and are never looked up again. Secrets are named by file, so that no process list shows them.
+Invariant: a ManagerConfig that exists is valid; what is wrong with one that cannot exist is a ConfigError of one line
+that begins with the setting's name.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+"""Names of managers, nodes, regions and clusters: they become parts of etcd keys, file names and metric labels."""
+ACCOUNT_PATTERN: Final = re.compile(r"[0-9]{12}")
+PORT_MAX: Final = 65535
+LEASE_TTL_S_MIN: Final = 2
+LEASE_TTL_S_MAX: Final = 600
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+LOG_FORMATS: Final = ("json", "text")
+
+
+class ConfigError(ValueError):
+    """A setting is wrong or missing. The message is one line and begins with the setting's name."""
+
+
+class Address(NamedTuple):
+    """A host name or IP address, and a TCP port. ``str()`` gives host:port, with brackets around an IPv6 address."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def is_wildcard(self) -> bool:
+        """Fit for listening on, useless for connecting to."""
+        return self.host in ("", "0.0.0.0", "::")
+
+
+def parse_address(text: str) -> Address:
+    """``host:port`` or ``[ipv6]:port``. Raises ValueError."""
+    host, colon, port = text.strip().rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if bracketed else host
+    if not colon or not host or not port.isascii() or not port.isdigit() or (":" in host and not bracketed):
+        raise ValueError(f"{text!r} is not host:port")
+    if int(port) > PORT_MAX:
+        raise ValueError(f"{text!r} has a port above {PORT_MAX}")
+    return Address(host, int(port))
+
+
+def parse_addresses(text: str) -> tuple[Address, ...]:
+    """Addresses separated by commas. Raises ValueError."""
+    return tuple(parse_address(part) for part in text.split(",") if part.strip())
+
+
+def _about(doc: str, parse: Callable[[str], object] = str) -> dict[str, Any]:
+    return {"doc": doc, "parse": parse}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManagerConfig:
+    """A Distribution Manager's settings. A field's ``metadata["doc"]`` describes it, and is its option's help text."""
+
+    # who it is
+    name: str = field(metadata=_about("this manager's name, unique in the cluster"))
+    region: str = field(metadata=_about("the region (failure domain) it runs in"))
+    cluster: str = field(
+        default="shadowq",
+        metadata=_about("the cluster's name; etcd keys lie under it, and strangers are refused by it"),
+    )
+
+    # where it listens, and what others are told
+    listen: Address = field(
+        default=Address("127.0.0.1", 9324), metadata=_about("host:port for SQS clients", parse_address)
+    )
+    link_listen: Address = field(
+        default=Address("127.0.0.1", 9424),
+        metadata=_about("host:port for other managers, the admin API and metrics", parse_address),
+    )
+    advertise_link: Address | None = field(
+        default=None,
+        metadata=_about(
+            "host:port at which other managers reach link-listen (default: link-listen itself)", parse_address
+        ),
+    )
+    advertise_endpoint: str | None = field(
+        default=None,
+        metadata=_about("URL at which clients reach this very manager, shown by status (default: made from listen)"),
+    )
+    public_url: str | None = field(
+        default=None,
+        metadata=_about("URL that queue URLs begin with, the same for all regions (default: the Host of each request)"),
+    )
+    account_id: str = field(default="000000000000", metadata=_about("the 12-digit account id in queue URLs and ARNs"))
+
+    # etcd
+    etcd: tuple[Address, ...] = field(
+        metadata=_about("etcd's client endpoints, host:port, comma-separated", parse_addresses)
+    )
+    etcd_ca: Path | None = field(
+        default=None, metadata=_about("certificate authority (PEM) that signed etcd's certificates; turns TLS on", Path)
+    )
+    etcd_cert: Path | None = field(default=None, metadata=_about("certificate (PEM) to show to etcd", Path))
+    etcd_key: Path | None = field(default=None, metadata=_about("key (PEM) of etcd-cert", Path))
+    etcd_user: str | None = field(default=None, metadata=_about("etcd user name"))
+    etcd_password_file: Path | None = field(default=None, metadata=_about("file with the etcd user's password", Path))
+    lease_ttl_s: int = field(
+        default=10, metadata=_about("seconds after which a silent manager leaves the registry", int)
+    )
+
+    # nodes
+    nodes: tuple[Address, ...] = field(
+        default=(),
+        metadata=_about(
+            "nodes of this region that this manager introduces to the cluster, host:port, comma-separated",
+            parse_addresses,
+        ),
+    )
+    secret_file: Path | None = field(
+        default=None, metadata=_about("file with the secret that managers and nodes share", Path)
+    )
+
+    # clients
+    tls_cert: Path | None = field(
+        default=None, metadata=_about("certificate chain (PEM) of the client endpoint; turns HTTPS on", Path)
+    )
+    tls_key: Path | None = field(default=None, metadata=_about("key (PEM) of tls-cert", Path))
+    require_auth: bool = field(
+        default=False, metadata=_about("refuse client requests that are not signed with a known access key", bool)
+    )
+    allow_anonymous: bool = field(
+        default=False,
+        metadata=_about(
+            "serve unsigned requests on an address that is not loopback: only where the network keeps strangers out",
+            bool,
+        ),
+    )
+
+    # logs
+    log_level: str = field(default="info", metadata=_about("debug, info, warning or error"))
+    log_format: str = field(default="json", metadata=_about("json (one object a line) or text"))
+
+    def __post_init__(self) -> None:
+        self._check_identity()
+        self._check_addresses()
+        self._check_etcd()
+        self._check_clients()
+        self._check_choice("log_level", LOG_LEVELS)
+        self._check_choice("log_format", LOG_FORMATS)
+
+    @classmethod
+    def from_text(cls, values: Mapping[str, str | bool | None]) -> ManagerConfig:
+        """From settings as text, by field name; None means not given. Raises ConfigError."""
+        settings: dict[str, Any] = {}
+        for setting in fields(cls):
+            text = values.get(setting.name)
+            if text is None:
+                if setting.default is MISSING:
+                    raise ConfigError(f"{_option(setting.name)}: is needed: {setting.metadata['doc']}")
+                continue
+            try:
+                settings[setting.name] = setting.metadata["parse"](text)
+            except ValueError as error:
+                raise ConfigError(f"{_option(setting.name)}: {error}") from error
+        return cls(**settings)
+
+    @property
+    def scheme(self) -> str:
+        return "https" if self.tls_cert else "http"
+
+    @property
+    def endpoint(self) -> str:
+        """The URL under which this manager is registered for clients."""
+        return self.advertise_endpoint or f"{self.scheme}://{self.listen}"
+
+    @property
+    def link_address(self) -> Address:
+        """The address under which this manager is registered for other managers."""
+        return self.advertise_link or self.link_listen
+
+    def secret(self) -> bytes | None:
+        """The shared secret; None where none is set. Raises ConfigError."""
+        return _read_secret("secret_file", self.secret_file)
+
+    def etcd_password(self) -> str | None:
+        """Raises ConfigError."""
+        password = _read_secret("etcd_password_file", self.etcd_password_file)
+        return None if password is None else password.decode()
+
+    def _check_identity(self) -> None:
+        for name in ("name", "region", "cluster"):
+            value = getattr(self, name)
+            if not NAME_PATTERN.fullmatch(value):
+                raise ConfigError(
+                    f"{_option(name)}: {value!r} is not a name: 1 to 63 letters, digits, '.', '_' and '-', "
+                    "a letter or digit first"
+                )
+        if not ACCOUNT_PATTERN.fullmatch(self.account_id):
+            raise ConfigError(f"account-id: {self.account_id!r} is not 12 digits")
+
+    def _check_addresses(self) -> None:
+        if self.listen == self.link_listen and self.listen.port:
+            raise ConfigError(f"link-listen: {self.link_listen} is taken by listen: choose another port")
+        if self.link_listen.is_wildcard and self.advertise_link is None:
+            raise ConfigError(f"advertise-link: is needed, since nobody can connect to link-listen {self.link_listen}")
+        if self.advertise_link is not None and (self.advertise_link.is_wildcard or not self.advertise_link.port):
+            raise ConfigError(f"advertise-link: {self.advertise_link} cannot be connected to")
+        if self.listen.is_wildcard and self.advertise_endpoint is None:
+            raise ConfigError(f"advertise-endpoint: is needed, since no client can connect to listen {self.listen}")
+        for name in ("advertise_endpoint", "public_url"):
+            url = getattr(self, name)
+            if url is not None:
+                _check_url(_option(name), url)
+        for address in self.nodes:
+            if address.is_wildcard or not address.port:
+                raise ConfigError(f"nodes: {address} cannot be connected to")
+
+    def _check_etcd(self) -> None:
+        if not self.etcd:
+            raise ConfigError("etcd: needs at least one host:port")
+        if (self.etcd_cert is None) != (self.etcd_key is None):
+            raise ConfigError("etcd-cert: goes with etcd-key: give both or neither")
+        if self.etcd_cert is not None and self.etcd_ca is None:
+            raise ConfigError("etcd-ca: is needed with etcd-cert")
+        if (self.etcd_user is None) != (self.etcd_password_file is None):
+            raise ConfigError("etcd-user: goes with etcd-password-file: give both or neither")
+        if not LEASE_TTL_S_MIN <= self.lease_ttl_s <= LEASE_TTL_S_MAX:
+            raise ConfigError(f"lease-ttl-s: {self.lease_ttl_s} is not within {LEASE_TTL_S_MIN} to {LEASE_TTL_S_MAX}")
+        for name in ("etcd_ca", "etcd_cert", "etcd_key", "etcd_password_file", "secret_file"):
+            self._check_file(name)
+
+    def _check_clients(self) -> None:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ConfigError("tls-cert: goes with tls-key: give both or neither")
+        self._check_file("tls_cert")
+        self._check_file("tls_key")
+        if not (self.require_auth or self.allow_anonymous or self.listen.is_loopback):
+            raise ConfigError(
+                f"listen: {self.listen} is not loopback, and requests would be served unsigned: "
+                "set require-auth, or allow-anonymous where the network keeps strangers out"
+            )
+
+    def _check_file(self, name: str) -> None:
+        path: Path | None = getattr(self, name)
+        if path is not None and not path.is_file():
+            raise ConfigError(f"{_option(name)}: there is no file {path}")
+
+    def _check_choice(self, name: str, choices: tuple[str, ...]) -> None:
+        value = getattr(self, name)
+        if value not in choices:
+            raise ConfigError(f"{_option(name)}: {value!r} is not one of {', '.join(choices)}")
+
+
+def _option(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _check_url(name: str, url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment:
+        raise ConfigError(f"{name}: {url!r} is not a URL such as https://queues.example.com")
+
+
+def _read_secret(name: str, path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        secret = path.read_bytes().strip()
+    except OSError as error:
+        raise ConfigError(f"{_option(name)}: {path} cannot be read: {error.strerror}") from error
+    if not secret:
+        raise ConfigError(f"{_option(name)}: {path} is empty")
+    return secret
