@@ -1,1 +1,1 @@
-"""The client-facing API: Amazon SQS, operations, models, codecs, errors, signatures. It knows queues only as a ``Backend``."""
+"""The client-facing API, Amazon SQS: operations, models, codecs, errors. It knows queues only as a ``Backend``."""

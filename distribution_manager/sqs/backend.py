@@ -22,7 +22,7 @@ class NameTaken(RejectedError):
 
 
 class Executed(NamedTuple):
-    """``session`` and ``counter``: the operation's id, of which a standard send's message ids are made (handles.message_id)."""
+    """``session`` and ``counter``: the operation's id; a standard send's message ids are made of it (handles.message_id)."""
 
     session: int
     counter: int
@@ -36,7 +36,7 @@ class Backend(Protocol):
         """From the cache that a watch keeps; a queue that this cluster has just created elsewhere may be missing."""
 
     async def look_up_queue(self, name: str) -> QueueMetadata | None:
-        """Linearizably, from etcd; for a name that the cache does not have. Costs a round trip, so it is rate-limited."""
+        """Linearizably, from etcd; for a name that the cache lacks. Costs a round trip, so it is rate-limited."""
 
     def list_queues(self) -> list[QueueMetadata]:
         """Every queue, by name."""
@@ -44,7 +44,7 @@ class Backend(Protocol):
     async def create_queue(
         self, name: str, attributes: dict[str, str], tags: dict[str, str], shadow_factor: int | None
     ) -> QueueMetadata:
-        """Creates it, or returns the one that is there where no given attribute differs. Raises NameTaken, Unavailable."""
+        """Creates it, or returns the one there is where no given attribute differs. Raises NameTaken, Unavailable."""
 
     async def delete_queue(self, queue: QueueMetadata) -> None:
         """Seals it, then buries it. Raises QueueGone."""

@@ -1,0 +1,179 @@
+"""Tags, and the permissions that AddPermission writes into the queue's Policy attribute."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from distribution_manager.core.attributes import SHADOW_FACTOR, SHADOW_FACTOR_MAX, SHADOW_FACTOR_TAG
+from distribution_manager.core.metadata import QueueMetadata
+from distribution_manager.sqs import attributes as rules
+from distribution_manager.sqs import errors
+from distribution_manager.sqs.errors import SqsError, invalid_parameter, invalid_value, missing_parameter
+from distribution_manager.sqs.models import (
+    AddPermissionRequest,
+    ListQueueTagsResult,
+    QueueRequest,
+    RemovePermissionRequest,
+    TagQueueRequest,
+    UntagQueueRequest,
+)
+from distribution_manager.sqs.service import Call
+from distribution_manager.sqs.validation import find_invalid_character, is_name
+
+TAGS_MAX = 50
+TAG_KEY_CHARACTERS_MAX = 128
+TAG_VALUE_CHARACTERS_MAX = 256
+PERMISSION_ACTIONS_MAX = 7
+LABEL_CHARACTERS_MAX = 80
+PERMISSION_ACTIONS = frozenset(
+    {
+        "*",
+        "AddPermission",
+        "ChangeMessageVisibility",
+        "CreateQueue",
+        "DeleteMessage",
+        "DeleteQueue",
+        "GetQueueAttributes",
+        "GetQueueUrl",
+        "ListDeadLetterSourceQueues",
+        "ListQueueTags",
+        "ListQueues",
+        "PurgeQueue",
+        "ReceiveMessage",
+        "RemovePermission",
+        "SendMessage",
+        "SetQueueAttributes",
+        "TagQueue",
+        "UntagQueue",
+    }
+)
+
+# --- tags ----------------------------------------------------------------------------------------------------------
+
+
+def check_tags(tags: dict[str, str]) -> None:
+    if len(tags) > TAGS_MAX:
+        raise invalid_parameter(f"Too many tags added: {len(tags)}. Maximum allowed is {TAGS_MAX}.")
+    for key, value in tags.items():
+        if not 0 < len(key) <= TAG_KEY_CHARACTERS_MAX or find_invalid_character(key):
+            raise invalid_parameter("Tag keys must be between 1 and 128 characters in length.")
+        if key.lower().startswith("aws:"):
+            raise invalid_parameter("Tag keys beginning with 'aws:' are reserved for internal use.")
+        if len(value) > TAG_VALUE_CHARACTERS_MAX or find_invalid_character(value):
+            raise invalid_parameter("Tag values must be between 0 and 256 characters in length.")
+
+
+def shadow_factor_in(tags: dict[str, str]) -> int | None:
+    """Raises SqsError where the tag is there and not a number of shadows."""
+    text = tags.get(SHADOW_FACTOR_TAG)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 4 and int(text) <= SHADOW_FACTOR_MAX):
+        raise invalid_value(text, SHADOW_FACTOR_TAG, f"Must be an integer from 0 to {SHADOW_FACTOR_MAX}.")
+    return int(text)
+
+
+async def tag_queue(call: Call, request: TagQueueRequest) -> None:
+    queue = await call.queue(request.queue_url)
+    if not request.tags:
+        raise missing_parameter("Tags")
+    check_tags({**queue.tags, **request.tags})
+    shadow_factor = shadow_factor_in(request.tags)
+    await call.backend.change_queue(
+        queue,
+        attributes=None if shadow_factor is None else {SHADOW_FACTOR: str(shadow_factor)},
+        tags={**request.tags},
+    )
+
+
+async def untag_queue(call: Call, request: UntagQueueRequest) -> None:
+    queue = await call.queue(request.queue_url)
+    if not request.tag_keys:
+        raise missing_parameter("TagKeys")
+    gone: dict[str, str | None] = {key: None for key in request.tag_keys if key in queue.tags}
+    if gone:
+        await call.backend.change_queue(queue, tags=gone)
+
+
+async def list_queue_tags(call: Call, request: QueueRequest) -> ListQueueTagsResult:
+    queue = await call.queue(request.queue_url)
+    return ListQueueTagsResult(dict(queue.tags) or None)
+
+
+# --- permissions ---------------------------------------------------------------------------------------------------
+
+
+async def add_permission(call: Call, request: AddPermissionRequest) -> None:
+    queue = await call.queue(request.queue_url)
+    label, accounts, actions = _permission(request)
+    policy = _policy(call, queue)
+    statements = policy["Statement"]
+    if any(isinstance(statement, dict) and statement.get("Sid") == label for statement in statements):
+        raise invalid_value(label, "Label", "Already exists.")
+    principals = [f"arn:aws:iam::{account}:root" for account in accounts]
+    statements.append(
+        {
+            "Sid": label,
+            "Effect": "Allow",
+            "Principal": {"AWS": principals if len(principals) > 1 else principals[0]},
+            "Action": [f"SQS:{action}" for action in actions] if len(actions) > 1 else f"SQS:{actions[0]}",
+            "Resource": call.service.config.arn(queue.name),
+        }
+    )
+    text = msgspec.json.encode(policy).decode()
+    rules.checked({"Policy": text}, fifo=queue.fifo)
+    await call.backend.change_queue(queue, attributes={"Policy": text})
+
+
+async def remove_permission(call: Call, request: RemovePermissionRequest) -> None:
+    queue = await call.queue(request.queue_url)
+    if not request.label:
+        raise missing_parameter("Label")
+    policy = _policy(call, queue)
+    left = [
+        statement
+        for statement in policy["Statement"]
+        if not (isinstance(statement, dict) and statement.get("Sid") == request.label)
+    ]
+    if len(left) == len(policy["Statement"]):
+        raise invalid_value(request.label, "Label", "can't find label.")
+    text = msgspec.json.encode({**policy, "Statement": left}).decode() if left else None
+    await call.backend.change_queue(queue, attributes={"Policy": text})
+
+
+def _permission(request: AddPermissionRequest) -> tuple[str, list[str], list[str]]:
+    """(label, accounts, actions), checked."""
+    label, accounts, actions = request.label, request.account_ids, request.actions
+    if not label:
+        raise missing_parameter("Label")
+    if not accounts:
+        raise missing_parameter("AWSAccountIds")
+    if not actions:
+        raise missing_parameter("Actions")
+    if not is_name(label, LABEL_CHARACTERS_MAX):
+        raise invalid_value(label, "Label", "Can only include alphanumeric characters, hyphens, or underscores.")
+    for account in accounts:
+        if not (len(account) == 12 and account.isascii() and account.isdigit()):
+            raise invalid_value(account, "PrincipalId", "Unable to verify.")
+    for action in actions:
+        if action not in PERMISSION_ACTIONS:
+            raise invalid_value(
+                f"SQS:{action}", "ActionName", "Please refer to the appropriate WSDL for a list of valid actions."
+            )
+    if len(actions) > PERMISSION_ACTIONS_MAX:
+        raise SqsError(
+            errors.OVER_LIMIT, f"{len(actions)} Actions were found, maximum allowed is {PERMISSION_ACTIONS_MAX}."
+        )
+    return label, accounts, actions
+
+
+def _policy(call: Call, queue: QueueMetadata) -> dict[str, Any]:
+    """The queue's policy, or the empty one that SQS begins with; its Statement is a list of its own."""
+    text = queue.attributes.get("Policy")
+    if not text:
+        arn = call.service.config.arn(queue.name)
+        return {"Version": "2008-10-17", "Id": f"{arn}/SQSDefaultPolicy", "Statement": []}
+    policy: dict[str, Any] = msgspec.json.decode(text)
+    return {**policy, "Statement": rules.statements_of(policy)}
