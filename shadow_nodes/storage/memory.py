@@ -14,6 +14,7 @@ from shadow_nodes.core.store import LogEntry, ReplicaRecord, Row, RowChanges, Ro
 from shadow_nodes.protocol.commands import ShardKey
 from shadow_nodes.protocol.errors import CorruptError
 from shadow_nodes.protocol.messages import Position
+from shadow_nodes.storage.chunks import in_chunks
 from shadow_nodes.storage.transitions import after_write, check_erase
 
 Ticket = int
@@ -125,7 +126,7 @@ class MemoryStore:
         """Raises KeyError where the shard is not known."""
         self._check()
         state = self._shards[shard]
-        return state.record, _in_chunks(_sorted_rows(state.rows), chunk_bytes)
+        return state.record, in_chunks(_sorted_rows(state.rows), chunk_bytes)
 
     def stage(self, shard: ShardKey, number: int, checkpoint: Position, rows: list[Row]) -> None:
         self._check()
@@ -228,16 +229,3 @@ class MemoryStore:
 
 def _sorted_rows(rows: dict[RowKey, bytes]) -> list[Row]:
     return [(kind, key, rows[kind, key]) for kind, key in sorted(rows)]
-
-
-def _in_chunks(rows: list[Row], chunk_bytes: int) -> Iterator[list[Row]]:
-    chunk: list[Row] = []
-    size_bytes = 0
-    for row in rows:
-        chunk.append(row)
-        size_bytes += len(row[2])
-        if size_bytes >= chunk_bytes:
-            yield chunk
-            chunk, size_bytes = [], 0
-    if chunk:
-        yield chunk
