@@ -107,6 +107,10 @@ class ManagerConfig:
         default=None,
         metadata=_about("URL that queue URLs begin with, the same for all regions (default: the Host of each request)"),
     )
+    arn_region: str = field(
+        default="us-east-1",
+        metadata=_about("the region that queue ARNs name, the same for all managers, as a queue lives in several"),
+    )
     account_id: str = field(default="000000000000", metadata=_about("the 12-digit account id in queue URLs and ARNs"))
 
     # etcd
@@ -118,6 +122,9 @@ class ManagerConfig:
     )
     etcd_cert: Path | None = field(default=None, metadata=_about("certificate (PEM) to show to etcd", Path))
     etcd_key: Path | None = field(default=None, metadata=_about("key (PEM) of etcd-cert", Path))
+    etcd_server_name: str | None = field(
+        default=None, metadata=_about("the name in etcd's certificate, where it is not the endpoint's host")
+    )
     etcd_user: str | None = field(default=None, metadata=_about("etcd user name"))
     etcd_password_file: Path | None = field(default=None, metadata=_about("file with the etcd user's password", Path))
     lease_ttl_s: int = field(
@@ -204,7 +211,7 @@ class ManagerConfig:
         return None if password is None else password.decode()
 
     def _check_identity(self) -> None:
-        for name in ("name", "region", "cluster"):
+        for name in ("name", "region", "cluster", "arn_region"):
             value = getattr(self, name)
             if not NAME_PATTERN.fullmatch(value):
                 raise ConfigError(
@@ -236,8 +243,8 @@ class ManagerConfig:
             raise ConfigError("etcd: needs at least one host:port")
         if (self.etcd_cert is None) != (self.etcd_key is None):
             raise ConfigError("etcd-cert: goes with etcd-key: give both or neither")
-        if self.etcd_cert is not None and self.etcd_ca is None:
-            raise ConfigError("etcd-ca: is needed with etcd-cert")
+        if self.etcd_ca is None and (self.etcd_cert is not None or self.etcd_server_name is not None):
+            raise ConfigError("etcd-ca: is needed with etcd-cert and etcd-server-name")
         if (self.etcd_user is None) != (self.etcd_password_file is None):
             raise ConfigError("etcd-user: goes with etcd-password-file: give both or neither")
         if not LEASE_TTL_S_MIN <= self.lease_ttl_s <= LEASE_TTL_S_MAX:

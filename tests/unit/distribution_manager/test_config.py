@@ -78,6 +78,8 @@ def test_not_an_address(text: str) -> None:
         ({"lease_ttl_s": "soon"}, "lease-ttl-s: invalid literal"),
         ({"etcd_cert": "x"}, "etcd-cert: goes with etcd-key"),
         ({"etcd_cert": "x", "etcd_key": "y"}, "etcd-ca: is needed"),
+        ({"etcd_server_name": "x"}, "etcd-ca: is needed"),
+        ({"arn_region": "us east"}, "arn-region: 'us east' is not a name"),
         ({"etcd_user": "x"}, "etcd-user: goes with"),
         ({"nodes": "127.0.0.1:0"}, "nodes: 127.0.0.1:0 cannot be connected to"),
         ({"tls_cert": "x"}, "tls-cert: goes with tls-key"),

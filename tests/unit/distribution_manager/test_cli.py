@@ -1,0 +1,93 @@
+"""Arguments, and errors of one line; what the commands do to processes is in tests/integration."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from distribution_manager import cli
+from distribution_manager.config import ManagerConfig
+from distribution_manager.drills.commands import Commands
+from distribution_manager.drills.plan import PORT_DEFAULT, plan
+from distribution_manager.drills.state import ClusterError
+
+
+def test_defaults() -> None:
+    options = cli.build_parser().parse_args(["up"])
+    assert (options.data, options.port, options.regions, options.detach) == (Path(".shadowq"), None, None, False)
+    state = plan(None, None, None)
+    assert state.regions == ["us-east-1", "eu-west-1", "ap-southeast-1"]
+    clients = [member.ports["client"] for member in state.members.values() if member.kind == "manager"]
+    assert clients == [PORT_DEFAULT, PORT_DEFAULT + 1, PORT_DEFAULT + 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ([], "COMMAND"),
+        (["fly"], "invalid choice"),
+        (["up", "--port", "many"], "--port"),
+        (["restart"], "NAME"),
+    ],
+)
+def test_misuse_is_one_line(arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        cli.main(arguments)
+    assert raised.value.code == cli.MISUSED
+    error = capsys.readouterr().err
+    assert len(error.strip().splitlines()) == 1
+    assert text in error
+    assert "--help" in error
+
+
+def test_a_wrong_manager_setting_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["manager", "--name", "m", "--region", "r"]) == cli.FAILED
+    assert capsys.readouterr().err == "shadowq: etcd: is needed: etcd's client endpoints, host:port, comma-separated\n"
+
+
+@pytest.mark.parametrize(
+    ("regions", "port", "text"),
+    [
+        (["a", "a"], None, "different names"),
+        (["a b"], None, "not a region's name"),
+        (None, 65535, "leaves no room"),
+        (None, -1, "leaves no room"),
+    ],
+)
+def test_plans_refused(regions: list[str] | None, port: int | None, text: str) -> None:
+    with pytest.raises(ClusterError, match=text):
+        plan(None, regions, port)
+
+
+def test_another_port_for_a_stored_cluster() -> None:
+    stored = plan(None, ["a", "b"], 9324)
+    moved = plan(stored, None, 9400)
+    assert [moved.members[f"manager-{region}"].ports["client"] for region in "ab"] == [9400, 9401]
+
+
+def test_every_setting_is_an_option() -> None:
+    options = vars(cli.build_parser().parse_args(["manager"]))
+    assert {setting.name for setting in fields(ManagerConfig)} <= set(options)
+
+
+def test_what_up_starts_parses(tmp_path: Path) -> None:
+    """The manager's command line of a local cluster is one that ``shadowq manager`` takes."""
+    state = plan(None, ["a", "b"], 9324)
+    for member in state.members.values():
+        member.ports = {name: port or 9999 for name, port in member.ports.items()}
+    command = Commands().command(state, state.members["manager-b"], tmp_path)
+    config = ManagerConfig.from_text(vars(cli.build_parser().parse_args(command[3:])))
+    assert (config.name, config.region, config.cluster) == ("manager-b", "b", state.cluster)
+    assert config.endpoint == "http://127.0.0.1:9325"
+    assert [str(node) for node in config.nodes] == ["127.0.0.1:9999"]
+
+
+@pytest.mark.parametrize("endpoints", [{"a": "http://x:1"}, {"a": "http://x:1", "b": "http://x:2", "c": "http://x:3"}])
+def test_the_snippet_is_python(endpoints: dict[str, str]) -> None:
+    code = cli.snippet(endpoints)
+    ast.parse(code)
+    for endpoint in list(endpoints.values())[:2]:
+        assert endpoint in code
