@@ -24,7 +24,10 @@ STOP_TIMEOUT_S = 5.0
 HEALTH_TIMEOUT_S = 2.0
 HEALTH_BYTES_MAX = 4096
 POLL_S = 0.01
+ERROR_LEVELS = ("error", "panic", "fatal")
+LINE_MAX = 300
 PORT_ATTEMPTS_MAX = 3
+ADDRESS_IN_USE = "address already in use"
 HEARTBEAT_MS = 20
 ELECTION_MS = 200
 """A single member on loopback waits for nobody: it is its own leader after one election timeout."""
@@ -61,12 +64,21 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
+def require_free(port: int) -> None:
+    """Raises EmbeddedEtcdError. Asked first: another etcd on that port would answer for ours."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise EmbeddedEtcdError(f"etcd did not start: port {port}: {ADDRESS_IN_USE} ({error})") from error
+
+
 class EmbeddedEtcd:
     """A single member, or with ``cluster`` (every member's name and peer port, its own among them) one of several.
 
     Ports of 0 are chosen at the first start and then kept. ``arguments`` are passed on to etcd; ``client_scheme`` is
-    https where they configure TLS. The log is ``etcd.log`` in the data directory's parent or, given a name,
-    ``<name>.log``.
+    https where they configure TLS. The log is ``<name>.log`` beside the data directory.
     """
 
     def __init__(
@@ -92,6 +104,7 @@ class EmbeddedEtcd:
         self._arguments = tuple(arguments)
         self._health_port = 0
         """A plain listener of its own where clients need TLS; 0: the client port."""
+        self._log_start = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -118,15 +131,16 @@ class EmbeddedEtcd:
                 self.peer_port = peer_port if attempt > 1 else self.peer_port or peer_port
             if self._scheme == "https":
                 (self._health_port,) = free_ports(1)
-            self._spawn()
-            if not wait:
-                return
             try:
-                await self.wait_serving()
+                require_free(self.client_port)
+                require_free(self.peer_port)
+                self._spawn()
+                if wait:
+                    await self.wait_serving()
                 return
             except EmbeddedEtcdError as error:
                 await self.stop()
-                if not chosen or attempt == PORT_ATTEMPTS_MAX or "address already in use" not in str(error):
+                if not chosen or attempt == PORT_ATTEMPTS_MAX or ADDRESS_IN_USE not in str(error):
                     raise
 
     async def wait_serving(self, timeout_s: float = START_TIMEOUT_S) -> None:
@@ -134,7 +148,7 @@ class EmbeddedEtcd:
         deadline_s = time.monotonic() + timeout_s
         while not await self._serves():
             if not self.running:
-                raise EmbeddedEtcdError(f"etcd did not start: {self._last_error()} (log: {self.log_path})")
+                raise EmbeddedEtcdError(f"etcd did not start: {self._reason()} (log: {self.log_path})")
             if time.monotonic() > deadline_s:
                 raise EmbeddedEtcdError(f"etcd does not serve after {timeout_s:.0f} s (log: {self.log_path})")
             await asyncio.sleep(POLL_S)
@@ -176,6 +190,7 @@ class EmbeddedEtcd:
         # one.
         environment = {key: value for key, value in os.environ.items() if not key.startswith("ETCD_")}
         with self.log_path.open("ab") as log:
+            self._log_start = log.tell()
             try:
                 self._process = subprocess.Popen(
                     self._command(),
@@ -221,9 +236,11 @@ class EmbeddedEtcd:
                     writer.close()
         return False
 
-    def _last_error(self) -> str:
+    def _reason(self) -> str:
+        """Of what this start logged: the last line that is an error; the first, where etcd only wrote its usage."""
         with contextlib.suppress(OSError):
-            lines = self.log_path.read_text(errors="replace").strip().splitlines()
-            if lines:
-                return lines[-1][:300]
+            lines = self.log_path.read_bytes()[self._log_start :].decode(errors="replace").strip().splitlines()
+            errors = [line for line in lines if any(f'"level":"{level}"' in line for level in ERROR_LEVELS)]
+            for line in errors[-1:] or lines[:1]:
+                return line[:LINE_MAX]
         return "it logged nothing"
