@@ -199,7 +199,7 @@ class MemoryStore:
             for write in writes:
                 self._apply_one(write)
         except ValueError as error:
-            self._gone = f"unusable: {error}"
+            self._gone = f"of no use any more: {error}"
             raise
 
     def _apply_one(self, write: ShardWrite) -> None:

@@ -28,7 +28,7 @@ from shadow_nodes.storage.chunks import in_chunks
 from shadow_nodes.storage.directory import CONDEMNED, DATABASE, WAL_INDEX, DirectoryLock, move_aside, write_durably
 from shadow_nodes.storage.loading import load
 from shadow_nodes.storage.mark import LogState, MarkValue
-from shadow_nodes.storage.tables import Staged, StoredShard, log_crc, row_crc, sqlite_errors, unseal_shard
+from shadow_nodes.storage.tables import StoredShard, log_crc, row_crc, sqlite_errors, unseal_shard
 from shadow_nodes.storage.transaction import ENTRIES_PER_TIDY_STEP, Transaction
 
 CHECKPOINT_FRAMES = 1_000

@@ -1,8 +1,9 @@
 """One transaction of the SQLite store: from ShardWrites to rows, and to the states that hold once it is committed.
 
-Model: writes are worked into drafts of the shards' states; inserts gather and go to the database in few large statements,
-because every step of a statement gives up the interpreter lock. Invariant: no state outside changes before the commit.
-What a write makes superfluous is only noted; ``tidy`` erases a bounded number of rows per transaction.
+Model: writes are worked into drafts of the shards' states; inserts gather and go to the database in few, large
+statements, because every step of a statement gives up the interpreter lock. What a write makes superfluous is only
+noted; tidying erases a bounded number of rows per transaction.
+Invariant: no state outside changes before the commit, but the leftovers, which nobody reads.
 """
 
 from __future__ import annotations
