@@ -1,0 +1,72 @@
+# Everything that people and CI run has a name here. A fresh machine needs make and Python >= 3.11, nothing else: the
+# first target that needs it makes .venv, with uv and the exact versions of uv.lock where uv is installed, else with pip.
+
+DATA ?= .shadowq
+PORT ?= 9324
+# COVERAGE=1 prints branch coverage of the quick tests
+COVERAGE ?=
+# for instance: make test ARGS="-k failover"
+ARGS ?=
+
+BIN := .venv/bin
+READY := .venv/.ready
+PYTHON ?= $(firstword $(foreach python,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
+	$(python) -c 'import sys; sys.version_info >= (3, 11) and print("$(python)")' 2>/dev/null)) no-python)
+
+.PHONY: help up down status test test-quick test-cluster lint format clean
+
+help:
+	@echo "make up        start etcd and three regions here; Ctrl-C stops them (DATA=.shadowq PORT=9324)"
+	@echo "make down      stop one that was started with: .venv/bin/shadowq up --detach"
+	@echo "make status    show processes and queues"
+	@echo "make test      all tests (COVERAGE=1, ARGS=...): test-quick in one process, test-cluster with real clusters"
+	@echo "make lint      ruff, mypy --strict, import-linter, terraform fmt"
+	@echo "make format    let ruff and terraform put things in order"
+	@echo "make clean     remove .venv and what tools leave behind; data directories stay"
+
+up: $(READY)
+	@exec $(BIN)/shadowq up --data $(DATA) --port $(PORT)
+
+down: $(READY)
+	@$(BIN)/shadowq down --data $(DATA)
+
+status: $(READY)
+	@$(BIN)/shadowq status --data $(DATA)
+
+test: test-quick test-cluster
+
+test-quick: $(READY)
+	$(BIN)/pytest -n 2 -m "not cluster" $(if $(COVERAGE),--cov --cov-report=term:skip-covered) $(ARGS)
+
+# one after the other: each of them starts many processes, and what they look at is time
+test-cluster: $(READY)
+	$(BIN)/pytest -m cluster $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@if command -v terraform >/dev/null; then terraform fmt -check -recursive terraform; else echo "terraform: absent"; fi
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	@if command -v terraform >/dev/null; then terraform fmt -recursive terraform; fi
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml uv.lock
+	@if command -v uv >/dev/null; then \
+		echo "installing into .venv with uv"; uv sync --extra local; \
+	elif [ "$(PYTHON)" = no-python ]; then \
+		echo "Python 3.11 or newer is needed: install it, or name it: make PYTHON=/path/to/python3" >&2; exit 1; \
+	else \
+		echo "installing into .venv with pip"; \
+		{ [ -x $(BIN)/python ] || $(PYTHON) -m venv .venv; } && \
+		$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1" && \
+		$(BIN)/python -m pip install --quiet --editable ".[local]" --group dev; \
+	fi
+	@touch $@
