@@ -81,9 +81,10 @@ class FrameWriter(Generic[M]):
         """Sends what is gathered now, instead of at the end of the loop turn."""
         messages, self._gathered = self._gathered, []
         if messages:
-            self._send(messages)
+            self.send(messages)
 
-    def _send(self, messages: list[M]) -> None:
+    def send(self, messages: list[M]) -> None:
+        """For whoever has gathered a loop turn's messages himself: one frame, unless that would be too large."""
         if self.broken:
             return
         frame = self._encode(messages)
@@ -93,8 +94,8 @@ class FrameWriter(Generic[M]):
             self.abort(f"a message of {len(frame)} bytes does not fit a frame")
         else:
             middle = len(messages) // 2
-            self._send(messages[:middle])
-            self._send(messages[middle:])
+            self.send(messages[:middle])
+            self.send(messages[middle:])
 
     def _write(self, frame: bytes) -> None:
         waiting = self._transport.get_write_buffer_size()

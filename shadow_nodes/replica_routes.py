@@ -1,0 +1,128 @@
+"""What this node gives other nodes to copy: committed entries, and snapshots.
+
+Model: entries are read on the loop, a snapshot by a reader and a thread of its own, one chunk at a time, the next only
+when the peer has taken the last. Invariant: however slow the peer, nothing waits for it but its own chunk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+
+from aiohttp import web
+
+from shadow_nodes.core.store import LogEntry, Store
+from shadow_nodes.driver import Driver
+from shadow_nodes.protocol.commands import ShardKey
+from shadow_nodes.protocol.limits import SNAPSHOT_CHUNK_BYTES
+from shadow_nodes.replica_stream import SnapshotEnd, SnapshotHead, SnapshotRows, pack, pack_log
+
+SNAPSHOTS_MAX = 4
+"""At a time; a further request is told 503, and the copier asks again when its owner does."""
+CHUNK_TAKEN_SECONDS_MAX = 30.0
+"""A peer that does not take a chunk for this long is given up: a snapshot keeps SQLite's log from being reused."""
+
+
+class ReplicaRoutes:
+    def __init__(self, driver: Driver, store: Store) -> None:
+        self._driver = driver
+        self._store = store
+        self.snapshots = 0
+
+    def add_to(self, app: web.Application) -> None:
+        app.router.add_get("/replica/{queue}/{shard}/log", self._log)
+        app.router.add_get("/replica/{queue}/{shard}/snapshot", self._snapshot)
+
+    def _shard(self, request: web.Request) -> ShardKey:
+        shard = f"{request.match_info['queue']}/{request.match_info['shard']}"
+        if shard not in self._driver.core.replicas:
+            raise web.HTTPNotFound(text=f"shard {shard} is not here\n")
+        return shard
+
+    async def _log(self, request: web.Request) -> web.Response:
+        """200 with one part, 204 where there is no more, 410 where the log no longer reaches back so far."""
+        shard = self._shard(request)
+        after = request.query.get("after", "")
+        if not (after.isascii() and after.isdigit()):
+            raise web.HTTPBadRequest(text="after=<seq> is missing\n")
+        found: list[list[LogEntry] | None] = []
+        self._driver.guard(lambda: found.append(self._driver.core.log_for(shard, int(after))))
+        if not found:
+            raise web.HTTPServiceUnavailable(text="this node stops\n")
+        entries = found[0]
+        if entries is None:
+            raise web.HTTPGone(text=f"shard {shard}: the log begins later\n")
+        if not entries:
+            return web.Response(status=204)
+        return web.Response(body=await asyncio.to_thread(pack_log, entries))
+
+    async def _snapshot(self, request: web.Request) -> web.StreamResponse:
+        shard = self._shard(request)
+        if self.snapshots >= SNAPSHOTS_MAX:
+            raise web.HTTPServiceUnavailable(text=f"{SNAPSHOTS_MAX} snapshots are being copied already\n")
+        self.snapshots += 1
+        thread = ThreadPoolExecutor(1, "snapshot")
+        reader = _SnapshotReader(self._store, shard)
+        try:
+            return await self._stream(request, thread, reader)
+        finally:
+            # the reader is closed by its own thread, after whatever that is doing; nobody waits for it here
+            thread.submit(reader.close)
+            thread.shutdown(wait=False)
+            self.snapshots -= 1
+
+    async def _stream(
+        self, request: web.Request, thread: ThreadPoolExecutor, reader: _SnapshotReader
+    ) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.content_type = "application/octet-stream"
+        part = await self._next_part(thread, reader)
+        await response.prepare(request)
+        while part is not None:
+            try:
+                async with asyncio.timeout(CHUNK_TAKEN_SECONDS_MAX):
+                    await response.write(part)
+            except TimeoutError as error:
+                raise ConnectionResetError("the peer takes nothing of the snapshot any more") from error
+            part = await self._next_part(thread, reader)
+        await response.write_eof()
+        return response
+
+    async def _next_part(self, thread: ThreadPoolExecutor, reader: _SnapshotReader) -> bytes | None:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(thread, reader.next_part)
+        except KeyError:
+            raise web.HTTPNotFound(text="the shard is not in the store (yet, or any more)\n") from None
+        except Exception as error:
+            self._driver.fail(error)
+            raise
+
+
+class _SnapshotReader:
+    """Walks a snapshot; used by one thread only."""
+
+    def __init__(self, store: Store, shard: ShardKey) -> None:
+        self._store = store
+        self._shard = shard
+        self._parts: Generator[bytes] | None = None
+
+    def next_part(self) -> bytes | None:
+        """None after the end. Raises CorruptError, OSError."""
+        if self._parts is None:
+            self._parts = self._walk()
+        return next(self._parts, None)
+
+    def _walk(self) -> Generator[bytes]:
+        record, chunks = self._store.snapshot(self._shard, SNAPSHOT_CHUNK_BYTES)
+        yield pack(SnapshotHead(self._shard, record.checkpoint))
+        rows = 0
+        for chunk in chunks:
+            rows += len(chunk)
+            yield pack(SnapshotRows(chunk))
+        yield pack(SnapshotEnd(rows))
+
+    def close(self) -> None:
+        """With the parts goes the last hold on the store's walk, which then closes its connection."""
+        if self._parts is not None:
+            self._parts.close()
