@@ -198,7 +198,7 @@ class NodeCore:
             if message.entries:
                 self._appended[link, message.shard] = Appended(message.shard, message.token, answer)
             if results is not None and replica.committed.seq > before:
-                self._sends.append((link, replica.applied(results, now.clock_ms)))
+                self._sends.append((link, replica.applied(before, results, now.clock_ms)))
         else:
             self._sends_after_write.append((link, answer))
 

@@ -14,6 +14,7 @@ from collections import deque
 import msgspec
 
 from shadow_nodes.core.machine import Machine
+from shadow_nodes.core.machine.rows import Kind
 from shadow_nodes.core.store import Checkpoint, LogEntry, ReplicaRecord, ShardWrite, Store
 from shadow_nodes.protocol.commands import Entry, Result, decode_entry
 from shadow_nodes.protocol.errors import CorruptError, ProtocolError
@@ -95,10 +96,16 @@ class Replica:
         self.matched = self.committed.seq
 
     def _read_content(self, key: int) -> bytes:
-        value = self._store.read_row(self.shard, Machine.CONTENT_KIND, key)
+        value = self._store.read_row(self.shard, Kind.CONTENT, key)
         if value is None:
             raise CorruptError(f"shard {self.shard}: the content of message {key} is not in the store")
         return value
+
+    @property
+    def time_ms(self) -> int:
+        """The time of the newest entry in the log; it never goes back along it."""
+        newest = self._tail.get(self.last.seq)
+        return self.machine.now_ms if newest is None else newest.entry.now_ms
 
     # --- what an owner asks ----------------------------------------------------------------------------------------
 
@@ -111,7 +118,7 @@ class Replica:
             self.promised = token
             self.matched = self.committed.seq
             self._pending().promised = token
-        return Fenced(self.shard, token, incarnation, self.last, self.committed, clock_ms)
+        return Fenced(self.shard, token, incarnation, self.last, self.committed, clock_ms, self.time_ms)
 
     def append(self, message: Append, clock_ms: int, results: Results | None) -> int | Refusal:
         """Takes the entries over and applies what is committed. The matched seq may be told once all is written.
@@ -202,8 +209,10 @@ class Replica:
             if results is not None:
                 results += [(number, i, outcome) for i, outcome in enumerate(outcomes) if outcome is not None]
 
-    def applied(self, results: Results, now_ms: int) -> Applied:
-        return Applied(self.shard, self.promised, self.committed.seq, results, self.machine.summary(now_ms))
+    def applied(self, after_seq: int, results: Results, now_ms: int) -> Applied:
+        """What applying the entries after ``after_seq`` gave."""
+        summary = self.machine.summary(now_ms)
+        return Applied(self.shard, self.promised, after_seq, self.committed.seq, results, summary)
 
     def answer(self, message: Ask, now_ms: int) -> Answered | Stale:
         """What became of operations, by their ids, as of the applied state."""

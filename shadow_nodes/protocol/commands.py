@@ -128,7 +128,7 @@ class Seal(Value, frozen=True, tag=9):
 class Accept(Value, frozen=True, tag=10):
     """Takes letters over from another shard, once each: numbers not above the last taken from ``source`` are skipped.
 
-    ``source`` is a shard key. Letters come in the order of their numbers.
+    ``source`` is a shard key. Letters come in the order of their numbers; those between went to other queues.
     """
 
     source: ShardKey
@@ -203,8 +203,6 @@ class Refusal(enum.IntEnum):
     """The change would keep the message invisible for more than VISIBILITY_TIMEOUT_MAX_MS since its receive."""
     SESSION_PASSED = 8
     """The operation is older than its session's mark: it was answered long ago, this is a stray copy."""
-    LETTER_GAP = 9
-    """Accept: a letter between the last taken and these is missing."""
 
 
 class Refused(Value, frozen=True, tag=20):

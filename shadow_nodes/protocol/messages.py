@@ -160,7 +160,10 @@ class Pong(Value, frozen=True, tag=41):
 
 
 class Fenced(Value, frozen=True, tag=42):
-    """``token`` is promised, durably. ``last``: its log's end; ``committed``: the end of what it knows committed."""
+    """``token`` is promised, durably. ``last``: its log's end; ``committed``: the end of what it knows committed.
+
+    ``time_ms``: the time of its log's newest entry, by which no later entry may be earlier.
+    """
 
     shard: ShardKey
     token: Token
@@ -168,6 +171,7 @@ class Fenced(Value, frozen=True, tag=42):
     last: Position
     committed: Position
     clock_ms: int
+    time_ms: int
 
 
 class Stale(Value, frozen=True, tag=43):
@@ -203,10 +207,14 @@ class ClockRefused(Value, frozen=True, tag=46):
 
 
 class Applied(Value, frozen=True, tag=47):
-    """``results``: (seq, index of the operation in its entry, result) of each result other than None."""
+    """``results``: (seq, index of the operation in its entry, result) of each result other than None.
+
+    They are those of the entries after ``after_seq`` up to ``seq``, which is the applied state that ``summary`` is of.
+    """
 
     shard: ShardKey
     token: Token
+    after_seq: int
     seq: int
     results: list[tuple[int, int, Result]]
     summary: Summary

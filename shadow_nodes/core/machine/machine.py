@@ -60,6 +60,11 @@ class Machine:
         self._state = State(read_content)
 
     @property
+    def now_ms(self) -> int:
+        """The time of the last applied entry, Unix milliseconds."""
+        return self._state.now_ms
+
+    @property
     def settings(self) -> Settings:
         return self._state.settings
 
@@ -115,7 +120,7 @@ class Machine:
             case Tick():
                 upkeep.tick(state)
             case Accept():
-                return sending.accept(state, command)
+                sending.accept(state, command)
             case Settle():
                 upkeep.settle(state, command)
             case Move():

@@ -1,0 +1,97 @@
+"""Receives that wait at the owner, so that an empty queue is polled without writing anything.
+
+Model: ``summary`` is what the acting primary last said of its state; ``_under_way`` is what the entries sequenced since
+then may change about it; ``estimate`` is the sum: how many messages a receive would likely find.
+Invariant: a receive is answered empty only from a summary of a state no older than the receive itself.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from distribution_manager.core.request import Request
+from shadow_nodes.protocol.commands import Command, Receive, Send, Summary
+
+
+class ReceiveDesk:
+    def __init__(self) -> None:
+        self.summary: Summary | None = None
+        self.estimate = 0
+        self._parked: deque[tuple[Request, int]] = deque()
+        """(request, the last sequenced seq when it came)."""
+        self._under_way: deque[tuple[int, int]] = deque()
+        self._admitted = 0
+        """What the receives admitted and not sequenced yet will take."""
+
+    def __len__(self) -> int:
+        return len(self._parked)
+
+    def park(self, request: Request, last_seq: int) -> None:
+        self._parked.append((request, last_seq))
+
+    def sequenced(self, seq: int, commands: list[Command]) -> None:
+        """An entry is under way: what it will do to the number of ready messages, roughly."""
+        change = 0
+        for command in commands:
+            if isinstance(command, Send):
+                change += len(command.messages)
+            elif isinstance(command, Receive):
+                change -= command.max_messages
+                self._admitted -= command.max_messages
+        if change:
+            self._under_way.append((seq, change))
+            self.estimate += change
+
+    def learn(self, summary: Summary) -> None:
+        """A newer summary than the last takes its place."""
+        if self.summary is not None and summary.seq < self.summary.seq:
+            return
+        self.summary = summary
+        while self._under_way and self._under_way[0][0] <= summary.seq:
+            self._under_way.popleft()
+        self.estimate = summary.ready + sum(change for _, change in self._under_way)
+
+    def admit(self, now_ms: int) -> list[Request]:
+        """Receives to be sequenced now: those that will likely find something. ``now_ms`` is the shard's time."""
+        summary = self.summary
+        if summary is None or not self._parked:
+            return []
+        if self.estimate <= 0 and 0 < summary.next_ready_ms <= now_ms and not self._under_way:
+            self.estimate = 1
+        admitted = []
+        expected = self.estimate - self._admitted
+        while expected > 0 and self._parked:
+            request, _ = self._parked.popleft()
+            if request.finished:
+                continue
+            assert isinstance(request.command, Receive)
+            expected -= request.command.max_messages
+            self._admitted += request.command.max_messages
+            admitted.append(request)
+        return admitted
+
+    def give_up(self, monotonic_ms: int, now_ms: int) -> list[Request]:
+        """Receives whose wait is over and that the latest summary shows to have come to an empty queue."""
+        summary = self.summary
+        if summary is None or summary.ready > 0 or 0 < summary.next_ready_ms <= now_ms:
+            return []
+        over = []
+        kept: deque[tuple[Request, int]] = deque()
+        for request, seen_seq in self._parked:
+            if request.finished:
+                continue
+            if monotonic_ms >= request.wait_until_ms and summary.seq >= seen_seq:
+                over.append(request)
+            else:
+                kept.append((request, seen_seq))
+        self._parked = kept
+        return over
+
+    def next_give_up_ms(self) -> int | None:
+        """When the first wait is over."""
+        return min((request.wait_until_ms for request, _ in self._parked), default=None)
+
+    def drain(self) -> list[Request]:
+        requests = [request for request, _ in self._parked]
+        self._parked.clear()
+        return requests

@@ -1,0 +1,146 @@
+"""What this manager knows of etcd: a copy of the cluster's keys that a watch keeps, by which requests find their way.
+
+Model: each key's newest value by mod_revision, whoever told it: the watch, or the answer to a transaction of our own.
+Invariant: a value is never replaced by an older one. That the copy may be old costs a detour, never safety.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from distribution_manager.core.metadata import (
+    Grave,
+    ManagerRecord,
+    NodeRecord,
+    Owner,
+    QueueMetadata,
+    ShardRecord,
+    decode_record,
+)
+from distribution_manager.core.transactions import Change, KeyValue, Outcome, Snapshot
+from shadow_nodes.protocol.commands import ShardKey
+
+
+class Directory:
+    """``on_shard``, ``on_grave``, ``on_queue`` and ``on_manager`` are called after a change of one."""
+
+    def __init__(
+        self,
+        *,
+        on_shard: Callable[[ShardKey], None],
+        on_grave: Callable[[str], None],
+        on_queue: Callable[[QueueMetadata], None],
+        on_manager: Callable[[str], None],
+    ) -> None:
+        self.managers: dict[str, ManagerRecord] = {}
+        self.nodes: dict[str, NodeRecord] = {}
+        self.queues: dict[str, QueueMetadata] = {}
+        """By queue id, 16 hex digits."""
+        self.ids: dict[str, str] = {}
+        """Queue ids by name."""
+        self.graves: dict[str, Grave] = {}
+        self.shards: dict[ShardKey, tuple[ShardRecord, int]] = {}
+        """Records with their mod_revision."""
+        self.synchronized = False
+        """Whether a first whole copy has come."""
+        self._revisions: dict[str, int] = {}
+        self._hints: dict[ShardKey, tuple[int, Owner | None]] = {}
+        self._on_shard = on_shard
+        self._on_grave = on_grave
+        self._on_queue = on_queue
+        self._on_manager = on_manager
+
+    # --- learning --------------------------------------------------------------------------------------------------
+
+    def snapshot(self, snapshot: Snapshot) -> None:
+        """The whole prefix: keys that are not in it are gone."""
+        present = {item.key for item in snapshot.items}
+        for key in [key for key, revision in self._revisions.items() if key not in present]:
+            if self._revisions[key] <= snapshot.revision:
+                self._forget(key, snapshot.revision)
+        for item in snapshot.items:
+            self.learn(item)
+        self.synchronized = True
+
+    def changes(self, changes: list[Change]) -> None:
+        for change in changes:
+            if change.value is None:
+                self._forget(change.key, change.mod_revision)
+            else:
+                self.learn(KeyValue(change.key, change.value, change.mod_revision))
+
+    def outcome(self, outcome: Outcome) -> None:
+        """What a transaction of our own has read."""
+        for item in outcome.found.values():
+            self.learn(item)
+
+    def learn(self, item: KeyValue) -> None:
+        if item.mod_revision <= self._revisions.get(item.key, 0):
+            return
+        self._revisions[item.key] = item.mod_revision
+        kind, _, name = item.key.partition("/")
+        if kind == "shards":
+            self.shards[name] = (decode_record(ShardRecord, item.key, item.value), item.mod_revision)
+            self._on_shard(name)
+        elif kind == "meta":
+            metadata = decode_record(QueueMetadata, item.key, item.value)
+            self.queues[name] = metadata
+            self._on_queue(metadata)
+        elif kind == "queues":
+            self.ids[name] = item.value.decode()
+        elif kind == "graves":
+            self.graves[name] = decode_record(Grave, item.key, item.value)
+            self._on_grave(name)
+        elif kind == "managers":
+            self.managers[name] = decode_record(ManagerRecord, item.key, item.value)
+            self._on_manager(name)
+        elif kind == "nodes":
+            self.nodes[name] = decode_record(NodeRecord, item.key, item.value)
+
+    def _forget(self, key: str, revision: int) -> None:
+        if revision < self._revisions.get(key, 0):
+            return
+        self._revisions.pop(key, None)
+        kind, _, name = key.partition("/")
+        if kind == "shards":
+            self.shards.pop(name, None)
+            self._hints.pop(name, None)
+            self._on_shard(name)
+        elif kind == "meta":
+            self.queues.pop(name, None)
+        elif kind == "queues":
+            self.ids.pop(name, None)
+        elif kind == "graves":
+            self.graves.pop(name, None)
+        elif kind == "managers":
+            self.managers.pop(name, None)
+            self._on_manager(name)
+        elif kind == "nodes":
+            self.nodes.pop(name, None)
+
+    def hint(self, shard: ShardKey, epoch: int, owner: Owner | None) -> None:
+        """Another manager says who owns a shard; believed if that is newer than what etcd has told us."""
+        if epoch > self.epoch_and_owner(shard)[0]:
+            self._hints[shard] = (epoch, owner)
+
+    # --- asking ----------------------------------------------------------------------------------------------------
+
+    def queue(self, name: str) -> QueueMetadata | None:
+        queue_id = self.ids.get(name)
+        return None if queue_id is None else self.queues.get(queue_id)
+
+    def metadata(self, shard: ShardKey) -> QueueMetadata | None:
+        return self.queues.get(shard.partition("/")[0])
+
+    def buried(self, shard: ShardKey) -> bool:
+        return shard.partition("/")[0] in self.graves
+
+    def epoch_and_owner(self, shard: ShardKey) -> tuple[int, Owner | None]:
+        """The newest that is known, from etcd or by hint."""
+        known = self.shards.get(shard)
+        hinted = self._hints.get(shard)
+        if known is None:
+            return hinted or (0, None)
+        if hinted is not None and hinted[0] > known[0].epoch:
+            return hinted
+        return known[0].epoch, known[0].owner

@@ -1,0 +1,67 @@
+"""The managers' own bounds, by name, with the relations between them asserted once, here."""
+
+from __future__ import annotations
+
+from shadow_nodes.protocol.limits import (
+    APPEND_BYTES_MAX,
+    ENTRY_BYTES_MAX,
+    HEARTBEAT_INTERVAL_MS,
+    MIB,
+    OPERATION_HOLD_MS,
+    SILENCE_BOUND_MS,
+)
+
+# --- sequencing ----------------------------------------------------------------------------------------------------
+
+ENTRIES_UNDER_WAY_MAX = 64
+"""Entries sequenced and not yet committed, per shard."""
+BYTES_UNDER_WAY_MAX = 8 * MIB
+ENTRY_PACE_MS = 1
+"""While entries are under way the next gathers operations for at least this long, unless it is full enough."""
+ENTRY_FULL_OPERATIONS = 64
+"""An entry with this many operations goes at once."""
+OPERATIONS_WAITING_MAX = 50_000
+"""Operations waiting to be sequenced, per shard; more are refused, retryably."""
+WINDOW_BYTES_MAX = 32 * MIB
+"""Entries kept by an owner for replicas that are behind, per shard; a replica further behind copies from another."""
+
+# --- answering -----------------------------------------------------------------------------------------------------
+
+RESULT_BOUND_MS = 150
+"""A primary that has not answered for this long is passed over: the next nearest replica is asked."""
+COMMIT_NOTICE_MS = 20
+"""Replicas learn of a commit with the next append, or after this long without one."""
+LONG_POLL_SLICE_MS = 1_000
+"""A waiting receive is asked for anew, under a new operation id, this often, so that no old id holds results back."""
+
+# --- ownership -----------------------------------------------------------------------------------------------------
+
+TAKEOVER_STAGGER_MS = 40
+"""Managers that see an owner gone try for its lock one after the other, nearest first, this far apart."""
+TAKEOVER_RETRY_MS = 250
+"""A takeover that does not get on tries its step again after this."""
+UNSEEN_GRACE_MS = 2_000
+"""A node that has been up this long and has not seen a manager counts as seeing it gone."""
+PROMOTE_AFTER_MS = 300
+"""A primary out of reach for this long is replaced in the metadata (the results come from another at once)."""
+PRIMARY_DISTANCE_MARGIN_MS = 5
+"""A new owner that has a caught-up replica nearer than the primary by more than this makes that the primary."""
+MEMBERSHIP_RETRY_MS = 500
+"""A change of the replica set is looked at again after this."""
+REROUTE_INTERVAL_MS = 50
+"""How often an operation without a place to go looks again."""
+SWEEP_INTERVAL_MS = 250
+"""How often deadlines are looked at."""
+FORWARD_HOPS_MAX = 2
+"""How often an operation may be passed on between managers."""
+LEARN_RETRY_MS = 2_000
+"""A replica that was told to copy and has said nothing is told again after this."""
+LETTERS_RETRY_MS = 2_000
+"""Dead letters whose target cannot be had are tried again after this."""
+LETTERS_PER_ACCEPT_MAX = 100
+
+assert ENTRY_BYTES_MAX < BYTES_UNDER_WAY_MAX < WINDOW_BYTES_MAX
+assert APPEND_BYTES_MAX < WINDOW_BYTES_MAX
+assert RESULT_BOUND_MS < SILENCE_BOUND_MS < OPERATION_HOLD_MS
+assert LONG_POLL_SLICE_MS < OPERATION_HOLD_MS
+assert UNSEEN_GRACE_MS > HEARTBEAT_INTERVAL_MS

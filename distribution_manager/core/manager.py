@@ -1,0 +1,523 @@
+"""The manager, without its sockets: what comes in steps in, what is to be done goes out through ``Effects``.
+
+Model: one object per process. The driver sets the time with ``turn``, steps in what has come, and calls ``flush`` at the end
+of its loop turn: everything that came in one turn shares entries, frames and confirmation rounds.
+Invariant: nothing here waits, reads a clock or draws a random number; the same inputs give the same effects.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from distribution_manager.core.directory import Directory
+from distribution_manager.core.limits import SWEEP_INTERVAL_MS, TAKEOVER_STAGGER_MS
+from distribution_manager.core.liveness import Liveness, NodeLink, RoundTrip
+from distribution_manager.core.messages import (
+    Forward,
+    Greeting,
+    ManagerMessage,
+    ManagerPing,
+    ManagerPong,
+    Reply,
+    Verdict,
+)
+from distribution_manager.core.metadata import Owner, QueueMetadata, ShardRecord
+from distribution_manager.core.owner import Phase, ShardOwner
+from distribution_manager.core.request import Now, Request
+from distribution_manager.core.router import ConnectionId, Done, Router
+from distribution_manager.core.transactions import Outcome, Transaction
+from shadow_nodes.protocol.commands import Accept, Command, Letter, Result, ShardKey, Summary, shard_key
+from shadow_nodes.protocol.limits import HEARTBEAT_INTERVAL_MS, SILENCE_BOUND_MS
+from shadow_nodes.protocol.messages import (
+    Answered,
+    Appended,
+    Applied,
+    ClockRefused,
+    Confirm,
+    Confirmed,
+    Erase,
+    Fenced,
+    Gap,
+    Log,
+    Ping,
+    Pong,
+    Quarantined,
+    Sightings,
+    Stale,
+    ToManager,
+    Token,
+    ToNode,
+    Welcome,
+)
+
+CONFIRM_ROUNDS_KEPT = 64
+"""Confirmation rounds whose answers still count; older ones are asked again."""
+
+
+class CoreConfig(msgspec.Struct, frozen=True):
+    manager: str
+    life: int
+    region: str
+
+
+class Effects(Protocol):
+    """What the core wants done. None of these call back before returning."""
+
+    def send_to_node(self, node: str, message: ToNode) -> None: ...
+
+    def drop_node(self, node: str) -> None:
+        """The link is silent: close it and dial again."""
+
+    def send_to_manager(self, manager: str, message: ManagerMessage) -> None: ...
+
+    def reply(self, connection: ConnectionId, message: ManagerMessage) -> None: ...
+
+    def transact(self, transaction: Transaction, done: Callable[[Outcome | None], None]) -> None: ...
+
+    def random_bits(self) -> int: ...
+
+
+class _ManagerLink:
+    def __init__(self, life: int, now_ms: int) -> None:
+        self.life = life
+        self.heard_ms = now_ms
+        self.round_trip = RoundTrip()
+
+
+class ManagerCore:
+    """Also the ``Surroundings`` of its owners and the ``Switch`` of its router."""
+
+    def __init__(self, config: CoreConfig, effects: Effects) -> None:
+        self.config = config
+        self.life = config.life
+        self.region = config.region
+        self.me = Owner(manager=config.manager, life=config.life)
+        self.now = Now(0, 0)
+        self.owners: dict[ShardKey, ShardOwner] = {}
+        self.liveness = Liveness()
+        self.managers: dict[str, _ManagerLink] = {}
+        self.directory = Directory(
+            on_shard=self._shard_changed,
+            on_grave=self._bury,
+            on_queue=self._queue_changed,
+            on_manager=self._manager_changed,
+        )
+        self.router = Router(self)
+        self.takeovers = 0
+        self.losses = 0
+        self._effects = effects
+        self._granted: dict[ShardKey, Token] = {}
+        self._candidate_since: dict[tuple[ShardKey, int], int] = {}
+        self._dirty: dict[ShardKey, None] = {}
+        self._lost: list[ShardKey] = []
+        self._confirm: dict[ShardKey, None] = {}
+        self._round = 0
+        self._rounds: dict[int, list[ShardKey]] = {}
+        self._alarms: dict[ShardKey, int] = {}
+        self._timers: list[tuple[int, int, ShardKey | Callable[[], None]]] = []
+        self._timer_number = 0
+        self._pinged_ms = -HEARTBEAT_INTERVAL_MS
+        self._swept_ms = 0
+        self._ticked_ms: int | None = None
+
+    # --- the driver's turn -----------------------------------------------------------------------------------------
+
+    def turn(self, now: Now) -> None:
+        """A turn begins: this is the time until the next one."""
+        self.now = now
+
+    def flush(self) -> None:
+        """The turn ends: sequences, sends and asks for confirmation, for every shard that something happened to."""
+        while self._dirty or self._lost:
+            self._dismiss_lost()
+            shards, self._dirty = self._dirty, {}
+            for shard in shards:
+                owner = self.owners.get(shard)
+                if owner is not None:
+                    owner.flush()
+        if self._confirm:
+            self._begin_round()
+
+    def next_alarm_ms(self) -> int | None:
+        """When ``alarm`` wants to be called, on the monotonic clock."""
+        return self._timers[0][0] if self._timers else None
+
+    def alarm(self) -> None:
+        """Does what is due."""
+        now_ms = self.now.monotonic_ms
+        while self._timers and self._timers[0][0] <= now_ms:
+            due_ms, _, target = heapq.heappop(self._timers)
+            if not isinstance(target, str):
+                target()
+            elif self._alarms.get(target) == due_ms:
+                del self._alarms[target]
+                owner = self.owners.get(target)
+                if owner is not None:
+                    owner.due()
+
+    def tick(self) -> None:
+        """Heartbeats, silence and deadlines. To be called about every HEARTBEAT_INTERVAL_MS."""
+        now_ms = self.now.monotonic_ms
+        late = self._ticked_ms is not None and now_ms - self._ticked_ms > 2 * HEARTBEAT_INTERVAL_MS
+        self._ticked_ms = now_ms
+        for node, link in list(self.liveness.nodes.items()):
+            if late:
+                link.heard_ms = max(link.heard_ms, now_ms - SILENCE_BOUND_MS // 2)
+            elif now_ms - link.heard_ms > SILENCE_BOUND_MS:
+                self.node_down(node)
+                self._effects.drop_node(node)
+                continue
+            self._effects.send_to_node(node, Ping(now_ms))
+        for manager in self.managers:
+            self._effects.send_to_manager(manager, ManagerPing(now_ms))
+        if now_ms - self._swept_ms >= SWEEP_INTERVAL_MS:
+            self._swept_ms = now_ms
+            self.router.sweep()
+
+    # --- nodes -----------------------------------------------------------------------------------------------------
+
+    def node_up(self, node: str, welcome: Welcome) -> None:
+        self.liveness.nodes[node] = NodeLink(welcome, self.now.monotonic_ms)
+        for owner in list(self.owners.values()):
+            owner.link_up(node)
+        for queue_id, grave in self.directory.graves.items():
+            if node in grave.replicas:
+                self._erase(node, queue_id, grave.shards)
+
+    def node_down(self, node: str) -> None:
+        if self.liveness.nodes.pop(node, None) is not None:
+            for owner in list(self.owners.values()):
+                owner.link_down(node)
+
+    def node_messages(self, node: str, messages: list[ToManager]) -> None:
+        link = self.liveness.nodes.get(node)
+        if link is None:
+            return
+        link.heard_ms = self.now.monotonic_ms
+        for message in messages:
+            handler = _OWNER_HANDLERS.get(type(message))
+            if handler is not None:
+                owner = self.owners.get(message.shard)  # type: ignore[union-attr]
+                if owner is not None:
+                    handler(owner, node, message)
+            elif isinstance(message, Pong):
+                link.round_trip.add(self.now.monotonic_ms - message.sent_at)
+                link.load = message.load
+            elif isinstance(message, Confirmed):
+                self._confirmed(node, message)
+            elif isinstance(message, Sightings):
+                self._sighted(link, message)
+
+    def _sighted(self, link: NodeLink, message: Sightings) -> None:
+        for sighting in message.sightings:
+            link.sightings[sighting.manager] = sighting
+            for shard in self.router.shards_waiting_for(sighting.manager):
+                self._reconsider(shard)
+
+    # --- managers --------------------------------------------------------------------------------------------------
+
+    def manager_up(self, greeting: Greeting) -> None:
+        """A manager that we have dialled has answered."""
+        self.managers[greeting.manager] = _ManagerLink(greeting.life, self.now.monotonic_ms)
+        self.router.recall(greeting.manager)
+
+    def manager_down(self, manager: str) -> None:
+        if self.managers.pop(manager, None) is not None:
+            self.router.recall(manager)
+
+    def manager_messages(self, manager: str, messages: list[ManagerMessage]) -> None:
+        """Answers of a manager that we have dialled."""
+        link = self.managers.get(manager)
+        if link is None:
+            return
+        link.heard_ms = self.now.monotonic_ms
+        for message in messages:
+            if isinstance(message, Reply):
+                self.router.replied(message)
+            elif isinstance(message, ManagerPong):
+                link.round_trip.add(self.now.monotonic_ms - message.sent_at)
+
+    def manager_asks(self, connection: ConnectionId, messages: list[ManagerMessage]) -> None:
+        """Questions of a manager that has dialled us."""
+        for message in messages:
+            if isinstance(message, Forward):
+                self.router.asked(connection, message)
+            elif isinstance(message, ManagerPing):
+                self._effects.reply(connection, ManagerPong(message.sent_at))
+
+    # --- clients ---------------------------------------------------------------------------------------------------
+
+    def submit(self, shard: ShardKey, command: Command | None, wait_ms: int, done: Done) -> None:
+        """Carries out a client's command, exactly once; ``done`` is called when its outcome is known or given up."""
+        self.router.submit(shard, command, wait_ms, done)
+
+    # --- ownership -------------------------------------------------------------------------------------------------
+
+    def own(self, request: Request) -> bool:
+        owner = self.owners.get(request.shard)
+        if owner is None:
+            owner = self._take_if_due(request.shard)
+        if owner is None or owner.phase is Phase.LOST:
+            return False
+        owner.submit(request)
+        return True
+
+    def _take_if_due(self, shard: ShardKey) -> ShardOwner | None:
+        known = self.directory.shards.get(shard)
+        if known is None or self.directory.metadata(shard) is None:
+            return None
+        record, revision = known
+        epoch, holder = self.directory.epoch_and_owner(shard)
+        if epoch > record.epoch:
+            return None
+        if holder is not None and holder.manager != self.config.manager:
+            if not self.liveness.owner_gone(record, holder, self.now.monotonic_ms):
+                self._candidate_since.pop((shard, epoch), None)
+                return None
+            if not self._my_turn(shard, record, holder):
+                return None
+        granted = self._granted.pop(shard, None) == record.token and holder == self.me
+        return self._take(shard, record, revision, granted)
+
+    def _take(self, shard: ShardKey, record: ShardRecord, revision: int, granted: bool) -> ShardOwner:
+        self._candidate_since.pop((shard, record.epoch), None)
+        self.takeovers += 1
+        owner = ShardOwner(shard, self.me, self, record, revision, granted=granted)
+        self.owners[shard] = owner
+        return owner
+
+    def _my_turn(self, shard: ShardKey, record: ShardRecord, holder: Owner) -> bool:
+        """Competing takers try one after the other, the nearest to the primary first."""
+        now_ms = self.now.monotonic_ms
+        since_ms = self._candidate_since.setdefault((shard, record.epoch), now_ms)
+        wait_ms = self._rank(record, holder) * TAKEOVER_STAGGER_MS - (now_ms - since_ms)
+        if wait_ms > 0:
+            self.later(wait_ms, lambda: self.router.reconsider(shard))
+        return wait_ms <= 0
+
+    def _rank(self, record: ShardRecord, holder: Owner) -> int:
+        """How many living managers come before us: of the primary's region first, then the shadows', then by name."""
+        regions = [self._region_of(record.primary), *(self._region_of(node) for node in record.shadows)]
+
+        def place(manager: str, region: str) -> tuple[int, str]:
+            return (regions.index(region) if region in regions else len(regions), manager)
+
+        mine = place(self.config.manager, self.region)
+        return sum(
+            1
+            for name, item in self.directory.managers.items()
+            if name in self.managers and name != holder.manager and place(name, item.region) < mine
+        )
+
+    def _region_of(self, node: str) -> str:
+        record = self.directory.nodes.get(node)
+        return "" if record is None else record.region
+
+    def granted(self, shard: ShardKey, token: Token) -> None:
+        """A transaction of ours has created the shard with us as its owner: the lock need not be taken again."""
+        self._granted[shard] = token
+
+    def lost(self, shard: ShardKey) -> None:
+        self._lost.append(shard)
+
+    def _dismiss_lost(self) -> None:
+        """Lets go of owners that have lost their shards; what they handed back looks for the new ones."""
+        shards, self._lost = self._lost, []
+        for shard in shards:
+            owner = self.owners.get(shard)
+            if owner is not None and owner.phase is Phase.LOST:
+                del self.owners[shard]
+                self._alarms.pop(shard, None)
+                self.losses += 1
+            self._reconsider(shard)
+
+    def _reconsider(self, shard: ShardKey) -> None:
+        """The owner may be gone, or another: looks at everything that waits for it."""
+        known = self.directory.shards.get(shard)
+        _, holder = self.directory.epoch_and_owner(shard)
+        if known is not None and holder is not None and holder.manager != self.config.manager:
+            if self.liveness.owner_gone(known[0], holder, self.now.monotonic_ms):
+                self.router.recall_from(shard, None)
+        self.router.reconsider(shard)
+
+    # --- what etcd says --------------------------------------------------------------------------------------------
+
+    def _shard_changed(self, shard: ShardKey) -> None:
+        owner = self.owners.get(shard)
+        known = self.directory.shards.get(shard)
+        if owner is not None and owner.phase is not Phase.TAKING:
+            epoch = -1 if known is None else known[0].epoch
+            if known is None or epoch > owner.record.epoch:
+                owner.lose()
+        if known is not None:
+            self.router.recall_from(shard, known[0].owner)
+        self.router.reconsider(shard)
+
+    def _queue_changed(self, metadata: QueueMetadata) -> None:
+        for number in range(metadata.shards):
+            owner = self.owners.get(metadata.shard(number))
+            if owner is not None:
+                owner.configure()
+
+    def _manager_changed(self, manager: str) -> None:
+        for shard in self.router.shards_waiting_for(manager):
+            self._reconsider(shard)
+
+    def _bury(self, queue_id: str) -> None:
+        grave = self.directory.graves[queue_id]
+        for number in range(grave.shards):
+            shard = shard_key(int(queue_id, 16), number)
+            owner = self.owners.get(shard)
+            if owner is not None:
+                owner.lose()
+            self.router.reconsider(shard)
+        for node in grave.replicas:
+            self._erase(node, queue_id, grave.shards)
+
+    def _erase(self, node: str, queue_id: str, shards: int) -> None:
+        for number in range(shards):
+            self.send(node, Erase(shard_key(int(queue_id, 16), number)))
+
+    # --- confirmation rounds ---------------------------------------------------------------------------------------
+
+    def _begin_round(self) -> None:
+        """One question to each node serves every shard and request that waits for a confirmation."""
+        self._round += 1
+        shards = [shard for shard in self._confirm if shard in self.owners]
+        self._confirm = {}
+        self._rounds[self._round] = shards
+        self._rounds.pop(self._round - CONFIRM_ROUNDS_KEPT, None)
+        asked: dict[str, list[tuple[ShardKey, Token]]] = {}
+        for shard in shards:
+            replication = self.owners[shard].replication
+            if replication is None:
+                continue
+            self.owners[shard].begin_confirmation(self._round)
+            for node in replication.followers:
+                asked.setdefault(node, []).append((shard, replication.token))
+        for node, questions in asked.items():
+            self.send(node, Confirm(self._round, questions))
+
+    def _confirmed(self, node: str, message: Confirmed) -> None:
+        refused = set(message.refused)
+        for shard in self._rounds.get(message.round, ()):
+            owner = self.owners.get(shard)
+            if owner is not None and shard not in refused:
+                owner.on_confirmed(message.round, node)
+
+    # --- surroundings of owners ------------------------------------------------------------------------------------
+
+    def send(self, node: str, message: ToNode) -> None:
+        if node in self.liveness.nodes:
+            self._effects.send_to_node(node, message)
+
+    def linked(self, node: str) -> bool:
+        return node in self.liveness.nodes
+
+    def incarnation(self, node: str) -> str | None:
+        link = self.liveness.nodes.get(node)
+        return None if link is None else link.welcome.incarnation
+
+    def address(self, node: str) -> str | None:
+        record = self.directory.nodes.get(node)
+        return None if record is None else record.address
+
+    def distance_ms(self, node: str) -> float:
+        link = self.liveness.nodes.get(node)
+        if link is None:
+            return float("inf")
+        return 0.0 if link.welcome.region == self.region else link.round_trip.smoothed_ms
+
+    def transact(self, transaction: Transaction, done: Callable[[Outcome | None], None]) -> None:
+        def learn(outcome: Outcome | None) -> None:
+            done(outcome)
+            if outcome is not None:
+                self.directory.outcome(outcome)
+
+        self._effects.transact(transaction, learn)
+
+    def wake(self, shard: ShardKey, at_ms: int) -> None:
+        known = self._alarms.get(shard)
+        if known is None or at_ms < known:
+            self._alarms[shard] = at_ms
+            self._push(at_ms, shard)
+
+    def later(self, delay_ms: int, action: Callable[[], None]) -> None:
+        self._push(self.now.monotonic_ms + delay_ms, action)
+
+    def _push(self, at_ms: int, target: ShardKey | Callable[[], None]) -> None:
+        self._timer_number += 1
+        heapq.heappush(self._timers, (at_ms, self._timer_number, target))
+
+    def flush_soon(self, shard: ShardKey) -> None:
+        self._dirty[shard] = None
+
+    def confirm_soon(self, shard: ShardKey) -> None:
+        self._confirm[shard] = None
+
+    def random_bits(self) -> int:
+        return self._effects.random_bits()
+
+    def metadata(self, shard: ShardKey) -> QueueMetadata | None:
+        return self.directory.metadata(shard)
+
+    def carry(self, shard: ShardKey, letters: list[Letter]) -> None:
+        """Dead letters go to their queue as any operation does; the run of the first target goes first."""
+        target = self.directory.queue(letters[0].target)
+        source = self.directory.metadata(shard)
+        owner = self.owners.get(shard)
+        if target is None or source is None or owner is None:
+            return
+        run: list[Letter] = []
+        for letter in letters:
+            if letter.target != letters[0].target:
+                break
+            run.append(letter if letter.source else msgspec.structs.replace(letter, source=source.name))
+        through = run[-1].number
+
+        def done(_s: int, _c: int, verdict: Verdict, result: Result | None, _summary: Summary | None) -> None:
+            accepted = verdict is Verdict.DONE and result is None
+            owner.letters_carried(through if accepted else None)
+
+        self.router.submit(target.shard(), Accept(shard, run), 0, done)
+
+    # --- the router's switch ---------------------------------------------------------------------------------------
+
+    def owner_of(self, shard: ShardKey) -> tuple[int, Owner | None]:
+        return self.directory.epoch_and_owner(shard)
+
+    def reachable(self, owner: Owner) -> bool:
+        link = self.managers.get(owner.manager)
+        return link is not None and link.life == owner.life
+
+    def relay_for(self, owner: Owner) -> str | None:
+        return next((name for name in sorted(self.managers) if name != owner.manager), None)
+
+    def buried(self, shard: ShardKey) -> bool:
+        return self.directory.buried(shard)
+
+    def hint(self, shard: ShardKey, epoch: int, owner: Owner | None) -> None:
+        self.directory.hint(shard, epoch, owner)
+
+    def send_to_manager(self, manager: str, message: ManagerMessage) -> None:
+        self._effects.send_to_manager(manager, message)
+
+    def reply(self, connection: ConnectionId, message: ManagerMessage) -> None:
+        self._effects.reply(connection, message)
+
+
+_OWNER_HANDLERS: dict[type, Callable[..., None]] = {
+    Appended: ShardOwner.on_appended,
+    Applied: ShardOwner.on_applied,
+    Fenced: ShardOwner.on_fenced,
+    Stale: ShardOwner.on_stale,
+    Gap: ShardOwner.on_gap,
+    Log: ShardOwner.on_log,
+    Answered: ShardOwner.on_answered,
+    ClockRefused: ShardOwner.on_clock_refused,
+    Quarantined: ShardOwner.on_quarantined,
+}

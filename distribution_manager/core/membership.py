@@ -1,0 +1,142 @@
+"""Changes to a shard's record by its owner: a primary out of reach, a replica whose store is new.
+
+Model: at most one change is under way. A change of the set goes: the newcomer follows and catches up; then commits need the
+quorums of both sets; then the transaction; when its outcome is known, one set again.
+Invariant: the transaction compares the mod_revision of the record, which holds the lock as well: who lost one loses both.
+Sources: Ongaro & Ousterhout 2014, section 6; Lamport, Malkhi & Zhou 2009.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from distribution_manager.core.limits import MEMBERSHIP_RETRY_MS
+from distribution_manager.core.metadata import Replica, ShardRecord, decode_record, encode_record, record_key
+from distribution_manager.core.replication import Replication
+from distribution_manager.core.request import Surroundings
+from distribution_manager.core.transactions import Compare, Outcome, Put, Transaction
+from shadow_nodes.protocol.commands import ShardKey
+
+
+class Holder(Protocol):
+    """What a change needs of the owner that makes it."""
+
+    shard: ShardKey
+
+    @property
+    def replication(self) -> Replication | None: ...
+
+    def promotion_wanted(self) -> str | None: ...
+
+    def record_changed(self, record: ShardRecord) -> None: ...
+
+    def lose(self) -> None: ...
+
+
+class Membership:
+    def __init__(self, holder: Holder, around: Surroundings, record: ShardRecord, revision: int) -> None:
+        self.record = record
+        self.revision = revision
+        self._holder = holder
+        self._around = around
+        self._wanted: ShardRecord | None = None
+        self._asked_ms = 0
+        self._asking = False
+
+    @property
+    def busy(self) -> bool:
+        return self._wanted is not None
+
+    def attend(self) -> None:
+        """Begins a change if one is due, or asks again about one whose outcome is unknown."""
+        now_ms = self._around.now.monotonic_ms
+        if self._asking:
+            return
+        if self._wanted is not None:
+            if now_ms - self._asked_ms >= MEMBERSHIP_RETRY_MS:
+                self._read_again()
+            return
+        wanted = self._with_new_stores() or self._with_new_primary()
+        if wanted is not None and now_ms - self._asked_ms >= MEMBERSHIP_RETRY_MS:
+            self._begin(wanted)
+
+    def _with_new_stores(self) -> ShardRecord | None:
+        """A replica whose node has a store of another incarnation is replaced by that, once it has caught up."""
+        replication = self._holder.replication
+        assert replication is not None
+        for replica in self.record.replicas:
+            incarnation = self._around.incarnation(replica.node)
+            if incarnation is None or incarnation == replica.incarnation:
+                continue
+            follower = replication.followers[replica.node]
+            caught_up = replication.keeps_up(replica.node) and follower.matched >= replication.commit_seq
+            if follower.incarnation == incarnation and caught_up:
+                newcomer = Replica(node=replica.node, incarnation=incarnation)
+                replicas = tuple(newcomer if item == replica else item for item in self.record.replicas)
+                return msgspec.structs.replace(self.record, replicas=replicas, version=self.record.version + 1)
+            self._around.wake(self._holder.shard, self._around.now.monotonic_ms + MEMBERSHIP_RETRY_MS)
+        return None
+
+    def _with_new_primary(self) -> ShardRecord | None:
+        node = self._holder.promotion_wanted()
+        return None if node is None else msgspec.structs.replace(self.record, primary=node)
+
+    def _begin(self, wanted: ShardRecord) -> None:
+        replication = self._holder.replication
+        assert replication is not None
+        self._wanted = wanted
+        if wanted.replicas != self.record.replicas:
+            replication.set_voters(self.record.replicas, wanted.replicas)
+        self._asked_ms = self._around.now.monotonic_ms
+        self._asking = True
+        key = record_key(self._holder.shard)
+        self._around.transact(
+            Transaction([Compare(key, self.revision)], [Put(key, encode_record(wanted))], [key]), self._answered
+        )
+
+    def _read_again(self) -> None:
+        self._asking = True
+        self._asked_ms = self._around.now.monotonic_ms
+        self._around.transact(Transaction([], [], [record_key(self._holder.shard)]), self._answered)
+
+    def _answered(self, outcome: Outcome | None) -> None:
+        """Whatever was asked, the record as found says what is so. Unknown: both sets' quorums stay needed."""
+        self._asking = False
+        if outcome is None or self._wanted is None:
+            self._around.wake(self._holder.shard, self._around.now.monotonic_ms + MEMBERSHIP_RETRY_MS)
+            return
+        found = outcome.found.get(record_key(self._holder.shard))
+        if found is None:
+            self._holder.lose()
+            return
+        record = decode_record(ShardRecord, found.key, found.value)
+        if record.token != self.record.token:
+            self._holder.lose()
+            return
+        self._settle(record, found.mod_revision)
+
+    def _settle(self, record: ShardRecord, revision: int) -> None:
+        """The record is what it is, and ours: from now on its set alone counts."""
+        replication = self._holder.replication
+        assert replication is not None
+        unchanged = revision == self.revision
+        if unchanged and not self._retry_is_safe():
+            return
+        self.record, self.revision, self._wanted = record, revision, None
+        replication.set_voters(record.replicas)
+        kept = {replica.node for replica in record.replicas}
+        for node in [node for node in replication.followers if node not in kept]:
+            replication.unfollow(node)
+        self._holder.record_changed(record)
+
+    def _retry_is_safe(self) -> bool:
+        """An unchanged record after an unknown outcome may still be changed by the transaction on its way.
+
+        So the change is not given up: it is asked for again, with the same comparison, until the record has changed.
+        """
+        wanted = self._wanted
+        assert wanted is not None
+        self._begin(wanted)
+        return False

@@ -1,0 +1,122 @@
+"""An operation on its way through a manager, and the clock and surroundings that the core is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from distribution_manager.core.messages import Verdict
+from distribution_manager.core.metadata import QueueMetadata
+from distribution_manager.core.transactions import Outcome, Transaction
+from shadow_nodes.protocol.commands import Command, Letter, Result, ShardKey, Summary
+from shadow_nodes.protocol.messages import ToNode
+
+
+class Now(msgspec.Struct, frozen=True, gc=False):
+    """``monotonic_ms`` orders and measures; ``clock_ms`` is Unix time."""
+
+    monotonic_ms: int
+    clock_ms: int
+
+
+class Request:
+    """One operation (``command``) or question for counts (``command`` None), under its id, until it is finished.
+
+    ``finish`` is called exactly once, with a verdict and, where that is DONE, the result or the summary.
+    """
+
+    __slots__ = (
+        "answered_below",
+        "arrived_ms",
+        "command",
+        "counter",
+        "deadline_ms",
+        "expires_ms",
+        "finish",
+        "finished",
+        "forwarded",
+        "hops",
+        "region",
+        "session",
+        "shard",
+        "size_bytes",
+        "wait_until_ms",
+    )
+
+    def __init__(
+        self,
+        shard: ShardKey,
+        session: int,
+        counter: int,
+        answered_below: int,
+        command: Command | None,
+        *,
+        now: Now,
+        deadline_ms: int,
+        wait_ms: int,
+        hops: int,
+        region: str,
+        finish: Callable[[Request, Verdict, Result | None, Summary | None], None],
+    ) -> None:
+        self.shard = shard
+        self.session = session
+        self.counter = counter
+        self.answered_below = answered_below
+        self.command = command
+        self.deadline_ms = deadline_ms
+        """Unix time after which it must not be sequenced."""
+        self.arrived_ms = now.monotonic_ms
+        self.expires_ms = now.monotonic_ms + max(0, deadline_ms - now.clock_ms)
+        """The deadline on this process's monotonic clock."""
+        self.wait_until_ms = now.monotonic_ms + wait_ms
+        self.hops = hops
+        self.region = region
+        self.finish = finish
+        self.finished = False
+        self.forwarded = 0
+        """The number it was forwarded under; 0 while it is not."""
+        self.size_bytes = 0
+
+
+class Surroundings(Protocol):
+    """What a shard's owner asks of the manager around it."""
+
+    now: Now
+
+    def send(self, node: str, message: ToNode) -> None:
+        """Nothing happens where the node is not linked."""
+
+    def linked(self, node: str) -> bool: ...
+
+    def incarnation(self, node: str) -> str | None:
+        """Of the store of a linked node."""
+
+    def address(self, node: str) -> str | None: ...
+
+    def distance_ms(self, node: str) -> float:
+        """Smoothed round-trip time; infinite where unknown."""
+
+    def transact(self, transaction: Transaction, done: Callable[[Outcome | None], None]) -> None:
+        """``done`` gets the outcome; None where it is unknown or coordination is out of reach."""
+
+    def wake(self, shard: ShardKey, at_ms: int) -> None:
+        """The owner's ``due`` is called at this monotonic time, or a little later."""
+
+    def flush_soon(self, shard: ShardKey) -> None:
+        """The owner's ``flush`` is called at the end of this turn."""
+
+    def confirm_soon(self, shard: ShardKey) -> None:
+        """The shard takes part in the next confirmation round."""
+
+    def lost(self, shard: ShardKey) -> None:
+        """The owner has lost its shard: let go of it before the turn ends."""
+
+    def carry(self, shard: ShardKey, letters: list[Letter]) -> None:
+        """Take these dead letters to their queues; the owner's ``letters_carried`` is called with how far that got."""
+
+    def random_bits(self) -> int:
+        """SESSION_BITS random bits."""
+
+    def metadata(self, shard: ShardKey) -> QueueMetadata | None: ...

@@ -1,0 +1,234 @@
+"""Becoming a shard's owner: lock, fence, choose, copy.
+
+Model: a linear procedure; each step begins by asking and ends by an answer. ``step`` says where it is.
+
+    LOCK   -> the transaction that raises the epoch and names us; unknown outcome: read again, a new epoch
+    FENCE  -> Fence to every replica; a quorum's answers
+    FETCH  -> the greatest log's tail, from the replica that has it
+    DONE   -> the caller replicates an opening entry and serves when that is committed
+
+Invariant: no epoch is used that this process did not see itself win; no log is chosen before a quorum has promised.
+Sources: Lamport, Malkhi & Zhou 2009 (Vertical Paxos); Ongaro & Ousterhout 2014, section 5.4.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from distribution_manager.core.limits import TAKEOVER_RETRY_MS
+from distribution_manager.core.metadata import Owner, ShardRecord, decode_record, encode_record, record_key
+from distribution_manager.core.replication import WindowEntry, quorum
+from distribution_manager.core.request import Surroundings
+from distribution_manager.core.transactions import ABSENT, Compare, KeyValue, Outcome, Put, Transaction
+from shadow_nodes.protocol.commands import ShardKey, decode_entry
+from shadow_nodes.protocol.messages import LOG_START, Fence, Fenced, Fetch, Log, Position, Stale
+
+
+class Step(enum.Enum):
+    LOCK = "lock"
+    FENCE = "fence"
+    FETCH = "fetch"
+    DONE = "done"
+    LOST = "lost"
+
+
+FETCH_ENTRIES_MAX = 2_000
+"""A replica further behind the chosen log's commit than this copies from another node instead."""
+
+
+class Takeover:
+    """``record`` and ``revision``: the shard's record as last read, and the mod_revision to compare with."""
+
+    def __init__(
+        self, shard: ShardKey, me: Owner, around: Surroundings, record: ShardRecord, revision: int, *, granted: bool
+    ) -> None:
+        """``granted``: the record's epoch is already ours, by a transaction that this process saw succeed."""
+        self.shard = shard
+        self.record = record
+        self.revision = revision
+        self.step = Step.LOCK
+        self.fenced: dict[str, Fenced] = {}
+        self.base: Position = LOG_START
+        self.entries: list[WindowEntry] = []
+        self.began_ms = around.now.monotonic_ms
+        self._me = me
+        self._around = around
+        self._epoch_floor = 0
+        self._clock_offsets: dict[str, int] = {}
+        self._asked_ms = 0
+        self._asking = False
+        self._best = ""
+        if granted:
+            self._begin_fence()
+        else:
+            self._begin_lock()
+
+    # --- lock ------------------------------------------------------------------------------------------------------
+
+    def _begin_lock(self) -> None:
+        self.step = Step.LOCK
+        self._asked_ms = self._around.now.monotonic_ms
+        self._asking = True
+        wanted = msgspec.structs.replace(
+            self.record,
+            epoch=max(self.record.epoch, self._epoch_floor) + 1,
+            attempt=self._around.random_bits(),
+            owner=self._me,
+        )
+        key = record_key(self.shard)
+        self._around.transact(
+            Transaction([Compare(key, self.revision)], [Put(key, encode_record(wanted))], [key]),
+            lambda outcome: self._locked(wanted, outcome),
+        )
+
+    def _locked(self, wanted: ShardRecord, outcome: Outcome | None) -> None:
+        self._asking = False
+        if self.step is not Step.LOCK:
+            return
+        if outcome is not None and outcome.succeeded:
+            self.record, self.revision = wanted, outcome.revision
+            self._begin_fence()
+            return
+        if outcome is None:
+            self._read_again()
+            return
+        self._refused(outcome.found.get(record_key(self.shard)))
+
+    def _read_again(self) -> None:
+        """The outcome is unknown. The record says who has the lock; if it is us, by luck, we still take a new epoch."""
+        self._asking = True
+        self._asked_ms = self._around.now.monotonic_ms
+        self._around.transact(Transaction([], [], [record_key(self.shard)]), self._was_read)
+
+    def _was_read(self, outcome: Outcome | None) -> None:
+        self._asking = False
+        if self.step is not Step.LOCK or outcome is None:
+            return
+        self._refused(outcome.found.get(record_key(self.shard)))
+
+    def _refused(self, found: KeyValue | None) -> None:
+        """Somebody changed the record. If only the set changed, or it is ours already, go on from what it is now."""
+        if found is None or found.mod_revision == ABSENT:
+            self.step = Step.LOST
+            return
+        record = decode_record(ShardRecord, found.key, found.value)
+        if record.owner in {self.record.owner, self._me}:
+            self.record, self.revision = record, found.mod_revision
+            self._begin_lock()
+        else:
+            self.record, self.revision = record, found.mod_revision
+            self.step = Step.LOST
+
+    # --- fence -----------------------------------------------------------------------------------------------------
+
+    def _begin_fence(self) -> None:
+        self.step = Step.FENCE
+        self.fenced = {}
+        self._asked_ms = self._around.now.monotonic_ms
+        for replica in self.record.replicas:
+            self.link_up(replica.node)
+
+    def link_up(self, node: str) -> None:
+        if self.step is Step.FENCE and any(replica.node == node for replica in self.record.replicas):
+            self._around.send(node, Fence(self.shard, self.record.token))
+        elif self.step is Step.FETCH and node == self._best:
+            self._fetch()
+
+    def on_fenced(self, node: str, message: Fenced) -> None:
+        """An answer counts where the store is the one in the set: another has forgotten what it promised."""
+        if self.step not in {Step.FENCE, Step.FETCH} or message.token != self.record.token:
+            return
+        self.fenced[node] = message
+        self._clock_offsets[node] = message.clock_ms - self._around.now.monotonic_ms
+        if self.step is Step.FENCE and len(self._votes()) >= quorum(len(self.record.replicas)):
+            self._choose()
+
+    def _votes(self) -> dict[str, Fenced]:
+        incarnations = {replica.node: replica.incarnation for replica in self.record.replicas}
+        return {node: answer for node, answer in self.fenced.items() if incarnations.get(node) == answer.incarnation}
+
+    def on_stale(self, message: Stale) -> None:
+        """A replica has promised more. Either somebody is after us, as the record will say, or etcd was set back."""
+        if self.step is Step.LOST or message.token != self.record.token:
+            return
+        if message.promised.epoch > self.record.epoch:
+            self._epoch_floor = max(self._epoch_floor, message.promised.epoch)
+            self.step = Step.LOCK
+            self._read_again()
+
+    # --- fetch -----------------------------------------------------------------------------------------------------
+
+    def _choose(self) -> None:
+        votes = self._votes()
+        self._best = max(votes, key=lambda node: (votes[node].last, node))
+        best = votes[self._best]
+        behind = min(vote.committed.seq for vote in votes.values())
+        if best.last.seq - behind > FETCH_ENTRIES_MAX:
+            behind = best.committed.seq
+        self.base = next(vote.committed for vote in votes.values() if vote.committed.seq == behind)
+        self.entries = []
+        self.step = Step.FETCH
+        self._fetch_or_done()
+
+    @property
+    def _fetched(self) -> Position:
+        return self.entries[-1].position if self.entries else self.base
+
+    def _fetch_or_done(self) -> None:
+        last = self.fenced[self._best].last
+        if self._fetched.seq < last.seq:
+            self._fetch()
+            return
+        assert self._fetched == last, f"shard {self.shard}: fetched {self._fetched}, {self._best} said {last}"
+        self.step = Step.DONE
+
+    def _fetch(self) -> None:
+        self._asked_ms = self._around.now.monotonic_ms
+        self._around.send(self._best, Fetch(self.shard, self.record.token, self._fetched.seq))
+
+    def on_log(self, node: str, message: Log) -> None:
+        if self.step is not Step.FETCH or node != self._best or message.token != self.record.token:
+            return
+        if message.after_seq != self._fetched.seq:
+            return
+        if not message.available:
+            self.base, self.entries = self.fenced[self._best].committed, []
+        last = self.fenced[self._best].last
+        for data in message.entries:
+            entry = decode_entry(data)
+            if entry.seq <= last.seq:
+                self.entries.append(WindowEntry(Position(entry.epoch, entry.seq), data))
+        self._fetch_or_done()
+
+    # --- time ------------------------------------------------------------------------------------------------------
+
+    def retry(self) -> None:
+        """Asks again where an answer has not come in time. With the best replica gone, chooses anew."""
+        if self._asking or self._around.now.monotonic_ms - self._asked_ms < TAKEOVER_RETRY_MS:
+            return
+        if self.step is Step.LOCK:
+            self._read_again()
+        elif self.step is Step.FENCE:
+            self._asked_ms = self._around.now.monotonic_ms
+            for replica in self.record.replicas:
+                self.link_up(replica.node)
+        elif self.step is Step.FETCH:
+            if self._around.linked(self._best):
+                self._fetch()
+            else:
+                self._begin_fence()
+
+    def clock_offset_ms(self) -> int:
+        """What to add to our monotonic clock to have Unix time: the median of our own clock's and the replicas' views.
+
+        A replica's clock is as of its answer, so its view is late by the answer's way.
+        """
+        now = self._around.now
+        offsets = sorted([now.clock_ms - now.monotonic_ms, *self._clock_offsets.values()])
+        return offsets[len(offsets) // 2]
+
+    def time_floor_ms(self) -> int:
+        """No entry may be stamped before this: the newest of the chosen log."""
+        return max(answer.time_ms for answer in self.fenced.values())
