@@ -22,7 +22,7 @@ class NameTaken(RejectedError):
 
 
 class Executed(NamedTuple):
-    """``session`` and ``counter``: the operation's id; a standard send's message ids are made of it (handles.message_id)."""
+    """``session``, ``counter``: the operation's id; a standard send's message ids are made of it (handles.message_id)."""
 
     session: int
     counter: int

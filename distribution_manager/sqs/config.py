@@ -21,8 +21,8 @@ class SqsConfig:
 
     ``public_url``: what QueueUrls begin with (``https://sqs.example.com``); None takes the request's own Host header.
     ``name_reuse_seconds``: how long after DeleteQueue the name is refused (SQS: 60).
-    ``purge_interval_seconds``: how long after PurgeQueue the next is refused (SQS: 60). Both are kept by the manager that
-    was asked, not cluster-wide.
+    ``purge_interval_seconds``: how long after PurgeQueue the next is refused (SQS: 60). Both are kept by the manager
+    that was asked, not cluster-wide.
     ``body_bytes_max``: of a request, after decompression.
     """
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from hashlib import md5
 from struct import Struct
+from typing import Any
 
 import msgspec
 
@@ -45,7 +46,7 @@ def attributes_md5(attributes: list[Attribute]) -> str:
 
 
 pack_attributes = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder(list[tuple[str, str, str | bytes]]).decode
+_unpack = msgspec.msgpack.Decoder(list[tuple[str, str, Any]]).decode
 
 
 def unpack_attributes(packed: bytes) -> list[Attribute]:

@@ -131,11 +131,11 @@ def _members(tree: Tree) -> dict[str, Any]:
 def _items(name: str, node: str | Tree) -> list[str | Tree]:
     """``name.1``, ``name.2``, … in order of their numbers; a single one may go without a number."""
     if isinstance(node, str):
-        return [node]
+        return [node] if node else []  # botocore sends an empty list as ``name=``
     if not all(key.isascii() and key.isdigit() and len(key) < 6 for key in node):
         if any(key.isdigit() for key in node):
             raise SqsError(errors.MALFORMED_QUERY, f"The parameters {name}.n must be numbered.")
-        return [node]
+        return [node] if node else []  # botocore sends an empty list as ``name=``
     return [node[key] for key in sorted(node, key=int)]
 
 

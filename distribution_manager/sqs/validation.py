@@ -1,4 +1,4 @@
-"""SQS's rules about messages: contents, attributes, ids, sizes. Cheap checks first, regular expressions where they fail.
+"""SQS's rules about messages: contents, attributes, ids, sizes. Cheap checks first, regular expressions if they fail.
 
 Rules: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html and
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html

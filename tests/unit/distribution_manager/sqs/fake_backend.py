@@ -1,0 +1,142 @@
+"""A Backend in one process: a real state machine per queue, entries of one operation each, a clock that tests move."""
+
+from __future__ import annotations
+
+import itertools
+
+import msgspec
+
+from distribution_manager.core.attributes import SHADOW_FACTOR, SHADOW_FACTOR_DEFAULT, differing_attribute, settings_of
+from distribution_manager.core.metadata import QueueMetadata
+from distribution_manager.sqs.backend import Executed, NameTaken, QueueGone
+from shadow_nodes.core.machine.machine import Machine
+from shadow_nodes.protocol.commands import (
+    Accept,
+    Command,
+    Configure,
+    Entry,
+    Operation,
+    Result,
+    Session,
+    Settle,
+    Summary,
+)
+
+LIFE = 0x123456789ABCDEF
+
+
+class FakeBackend:
+    def __init__(self) -> None:
+        self.now_ms = 1_700_000_000_000
+        self.queues: dict[str, QueueMetadata] = {}
+        self.machines: dict[str, Machine] = {}
+        self.hidden: set[str] = set()
+        """Names that the cache does not have yet."""
+        self.stale: dict[str, QueueMetadata] = {}
+        """Names for which the cache still has a deleted queue."""
+        self.waits_ms: list[int] = []
+        self.failure: Exception | None = None
+        self._ids = itertools.count(1)
+        self._counters = itertools.count(1)
+
+    # --- the interface
+
+    def find_queue(self, name: str) -> QueueMetadata | None:
+        return self.stale.get(name) or (None if name in self.hidden else self.queues.get(name))
+
+    async def look_up_queue(self, name: str) -> QueueMetadata | None:
+        return self.queues.get(name)
+
+    def list_queues(self) -> list[QueueMetadata]:
+        return [self.queues[name] for name in sorted(self.queues)]
+
+    async def create_queue(
+        self, name: str, attributes: dict[str, str], tags: dict[str, str], shadow_factor: int | None
+    ) -> QueueMetadata:
+        held = self.queues.get(name)
+        if held is not None:
+            differing = differing_attribute(held, attributes, shadow_factor)
+            if differing is not None:
+                raise NameTaken(differing)
+            return held
+        factor = SHADOW_FACTOR_DEFAULT if shadow_factor is None else shadow_factor
+        queue = QueueMetadata(
+            queue_id=f"{next(self._ids):016x}",
+            name=name,
+            attributes=attributes,
+            tags=tags,
+            created_ms=self.now_ms,
+            modified_ms=self.now_ms,
+            shadow_factor=factor,
+        )
+        self.queues[name] = queue
+        self.machines[queue.queue_id] = Machine()
+        self._apply(queue.queue_id, Configure(settings_of(queue)))
+        return queue
+
+    async def delete_queue(self, queue: QueueMetadata) -> None:
+        if self.machines.pop(queue.queue_id, None) is None:
+            raise QueueGone
+        del self.queues[queue.name]
+
+    async def change_queue(
+        self,
+        queue: QueueMetadata,
+        attributes: dict[str, str | None] | None = None,
+        tags: dict[str, str | None] | None = None,
+    ) -> QueueMetadata:
+        held = self.queues.get(queue.name)
+        if held is None:
+            raise QueueGone
+        merged = {**held.attributes, **(attributes or {})}
+        factor = merged.pop(SHADOW_FACTOR, None)
+        changed = QueueMetadata(
+            queue_id=held.queue_id,
+            name=held.name,
+            attributes={name: value for name, value in merged.items() if value is not None},
+            tags={key: value for key, value in {**held.tags, **(tags or {})}.items() if value is not None},
+            created_ms=held.created_ms,
+            modified_ms=self.now_ms,
+            version=held.version + 1,
+            shadow_factor=held.shadow_factor if factor is None else int(factor),
+        )
+        self.queues[held.name] = changed
+        self._apply(held.queue_id, Configure(settings_of(changed)))
+        return changed
+
+    async def execute(self, queue: QueueMetadata, command: Command, *, wait_ms: int = 0) -> Executed:
+        if self.failure is not None:
+            raise self.failure
+        if queue.queue_id not in self.machines:
+            raise QueueGone
+        self.waits_ms.append(wait_ms)
+        counter, result = self._apply(queue.queue_id, command)
+        self._carry_letters(queue)
+        return Executed(LIFE, counter, result)
+
+    async def summarize(self, queue: QueueMetadata) -> Summary:
+        if queue.queue_id not in self.machines:
+            raise QueueGone
+        return self.machines[queue.queue_id].summary(self.now_ms)
+
+    # --- inside
+
+    def _apply(self, queue_id: str, command: Command) -> tuple[int, Result | None]:
+        machine, counter = self.machines[queue_id], next(self._counters)
+        entry = Entry(
+            1,
+            machine.applied.seq + 1,
+            self.now_ms,
+            [Session(LIFE, counter)],
+            [Operation(0, counter, command)],
+        )
+        return counter, machine.apply(entry)[0]
+
+    def _carry_letters(self, queue: QueueMetadata) -> None:
+        """What owners do between shards: dead letters go where they are addressed, then leave the outbox."""
+        letters = self.machines[queue.queue_id].outbox(0, 100)
+        for letter in letters:
+            sourced = msgspec.structs.replace(letter, source=letter.source or queue.name)
+            self._apply(self.queues[letter.target].queue_id, Accept(queue.shard(), [sourced]))
+        if letters:
+            self._apply(queue.queue_id, Settle(letters[-1].number))
