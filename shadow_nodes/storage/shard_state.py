@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
+import msgspec
+
 from shadow_nodes.core.store import ReplicaRecord
 from shadow_nodes.protocol.errors import CorruptError
 from shadow_nodes.protocol.messages import Position
@@ -43,7 +45,7 @@ class Span(NamedTuple):
         return self._replace(ids=self.ids[: after_seq - self.first_seq + 1])
 
 
-class ShardState(NamedTuple):
+class ShardState(msgspec.Struct, frozen=True, gc=False):
     space: int
     record: ReplicaRecord
     spans: list[Span]

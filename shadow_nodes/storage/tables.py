@@ -99,14 +99,14 @@ class StoredSpan(NamedTuple):
 _pack = msgspec.msgpack.Encoder().encode
 _decode_meta = msgspec.msgpack.Decoder(Meta).decode
 _decode_shard = msgspec.msgpack.Decoder(StoredShard).decode
-_pack_log_key = struct.Struct("<qqqqq").pack
+pack_log_key = struct.Struct("<qqqqq").pack
 _pack_row_key = struct.Struct("<qqq").pack
 _SPAN = struct.Struct("<qq")
 
 
 def seal(table: str, key: int, body: bytes) -> bytes:
     """A body with the crc32 of itself, its table and its key behind it."""
-    return body + crc32(body, crc32(b"%s %d" % (table.encode(), key))).to_bytes(4, "little")
+    return body + crc32(body, crc32(f"{table} {key}".encode())).to_bytes(4, "little")
 
 
 def unseal(table: str, key: int, sealed: bytes) -> bytes:
@@ -149,7 +149,7 @@ def unseal_span(space: int, first_seq: int, sealed: bytes) -> StoredSpan:
 
 def log_crc(key: tuple[int, int, int, int, int], data: bytes) -> int:
     """``key``: id, previous_id, space, epoch, seq."""
-    return crc32(data, crc32(_pack_log_key(*key)))
+    return crc32(data, crc32(pack_log_key(*key)))
 
 
 def row_crc(space: int, kind: int, key: int, value: bytes) -> int:

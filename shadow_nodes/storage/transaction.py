@@ -14,15 +14,18 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+from zlib import crc32
 
 from shadow_nodes.core.store import LogEntry, ReplicaRecord, Row, RowChanges, RowKey, ShardWrite
 from shadow_nodes.protocol.commands import ShardKey
 from shadow_nodes.protocol.messages import Position
 from shadow_nodes.storage.shard_state import ShardState, Span
 from shadow_nodes.storage.tables import (
+    SPAN_BYTES_MAX,
+    SPAN_ENTRIES_MAX,
     Meta,
     Staged,
-    log_crc,
+    pack_log_key,
     row_crc,
     seal,
     seal_meta,
@@ -33,8 +36,8 @@ from shadow_nodes.storage.tables import (
 )
 from shadow_nodes.storage.transitions import after_write, check_erase
 
-STATEMENT_ROWS_MAX = 128
-"""Rows of one statement; there is a prepared statement for each number up to this."""
+STATEMENT_ROWS_MAX = 32
+"""Rows of one statement; there is a prepared statement for each number up to this. Larger ones measured slower."""
 ROWS_ERASED_MAX = 64
 """Checkpoint rows erased by one step of tidying."""
 ENTRIES_PER_TIDY_STEP = 50
@@ -107,17 +110,17 @@ class Transaction:
         position = staged.checkpoint if staged is not None and staged.number == write.install else None
         record = after_write(state.record, write, state.position_at, position)
         if write.install is not None and staged is not None:
-            state = self._install(state, space, staged, record)
+            state = self._install(state, space, staged)
         if write.cut_after is not None and write.cut_after < state.record.last.seq:
             state = self._cut(state, write.cut_after)
+        spans, tail, rows, drops = state.spans, state.tail, state.rows, state.drops
         if write.entries:
-            state = self._append(state, write.entries)
+            spans, tail = self._append(state, write.entries)
         if write.checkpoint is not None:
-            state = self._change_rows(state, write.checkpoint.changes)
-        state = state._replace(record=record)
+            rows, drops = self._change_rows(state, write.checkpoint.changes)
         if write.trim is not None:
-            state = self._trim(state)
-        self.shards[write.shard] = state
+            spans, tail = self._trim(state.space, record.log_start.seq, spans, tail)
+        self.shards[write.shard] = ShardState(state.space, record, spans, tail, rows, drops)
 
     def _state(self, shard: ShardKey) -> ShardState | None:
         return self.shards[shard] if shard in self.shards else self._contents.shards.get(shard)
@@ -154,12 +157,11 @@ class Transaction:
         self._connection.execute("INSERT INTO garbage VALUES (?, ?)", (space, seal("garbage", space, b"")))
         self._leftovers.spaces.append(space)
 
-    def _install(self, state: ShardState, space: int, staged: Staged, record: ReplicaRecord) -> ShardState:
+    def _install(self, state: ShardState, space: int, staged: Staged) -> ShardState:
         self._retire(state)
         self._connection.execute("DELETE FROM staged WHERE space = ?", (space,))
-        self.staged[record.shard] = None
-        start = ReplicaRecord(record.shard, record.promised, 0, staged.checkpoint, staged.checkpoint, staged.checkpoint)
-        return ShardState(space, start, [], None, staged.rows, {})
+        self.staged[staged.shard] = None
+        return ShardState(space, state.record, [], None, staged.rows, {})
 
     def _cut(self, state: ShardState, after_seq: int) -> ShardState:
         self._flush()
@@ -177,47 +179,54 @@ class Transaction:
             gone += tail.ids[len(kept.ids) if kept else 0 :]
             tail = kept
         self._connection.executemany("DELETE FROM log WHERE id = ?", [(id_,) for id_ in gone])
-        return state._replace(spans=spans, tail=tail)
+        return ShardState(state.space, state.record, spans, tail, state.rows, state.drops)
 
-    def _append(self, state: ShardState, entries: list[LogEntry]) -> ShardState:
+    def _append(self, state: ShardState, entries: list[LogEntry]) -> tuple[list[Span], Span | None]:
+        """The hot path: one span is filled at a time, so that nothing but its entries is touched for each of them."""
         space, spans, tail = state.space, state.spans, state.tail
-        previous_id, next_id, log = state.last_id, self.next_id, self._log
-        if tail is not None:
-            tail = tail._replace(ids=tail.ids[:])
-        for entry in entries:
-            if tail is None or tail.full or tail.epoch != entry.epoch:
+        previous_id = state.last_id
+        done = 0
+        while done < len(entries):
+            epoch = entries[done].epoch
+            if tail is None or tail.full or tail.epoch != epoch:
                 if tail is not None:
                     self._close(space, tail)
                     spans = [*spans, tail]
-                tail = Span(entry.seq, entry.epoch, 0, array("q"))
-            key = (next_id, previous_id, space, entry.epoch, entry.seq)
-            log += (*key, log_crc(key, entry.data), entry.data)
-            tail.ids.append(next_id)
-            tail = Span(tail.first_seq, tail.epoch, tail.size_bytes + len(entry.data), tail.ids)
-            previous_id = next_id
-            next_id += 1
-        self.next_id = next_id
-        return state._replace(spans=spans, tail=tail)
+                tail = Span(entries[done].seq, epoch, 0, array("q"))
+            ids, size_bytes, next_id, log = tail.ids[:], tail.size_bytes, self.next_id, self._log
+            part = entries[done : done + SPAN_ENTRIES_MAX - len(ids)]
+            for entry in part:
+                if size_bytes >= SPAN_BYTES_MAX or entry.epoch != epoch:
+                    break
+                data = entry.data
+                key = (next_id, previous_id, space, epoch, entry.seq)
+                log += (*key, crc32(data, crc32(pack_log_key(*key))), data)
+                ids.append(next_id)
+                size_bytes += len(data)
+                previous_id = next_id
+                next_id += 1
+            done += next_id - self.next_id
+            self.next_id = next_id
+            tail = Span(tail.first_seq, epoch, size_bytes, ids)
+        return spans, tail
 
     def _close(self, space: int, tail: Span) -> None:
         self._spans += (space, tail.first_seq, seal_span(space, tail.first_seq, tail.stored()))
 
-    def _trim(self, state: ShardState) -> ShardState:
-        start_seq = state.record.log_start.seq
-        spans, tail = state.spans, state.tail
+    def _trim(self, space: int, start_seq: int, spans: list[Span], tail: Span | None) -> tuple[list[Span], Span | None]:
         dead = 0
         while dead < len(spans) and spans[dead].end_seq <= start_seq:
-            self._leftovers.spans.append((state.space, spans[dead]))
+            self._leftovers.spans.append((space, spans[dead]))
             dead += 1
         if tail is not None and tail.end_seq <= start_seq:
-            self._close(state.space, tail)
-            self._leftovers.spans.append((state.space, tail))
+            self._close(space, tail)
+            self._leftovers.spans.append((space, tail))
             tail = None
-        return state._replace(spans=spans[dead:], tail=tail)
+        return spans[dead:], tail
 
     # --- rows
 
-    def _change_rows(self, state: ShardState, changes: RowChanges) -> ShardState:
+    def _change_rows(self, state: ShardState, changes: RowChanges) -> tuple[int, dict[int, int]]:
         drops = state.drops
         if changes.drop:
             drops = dict(drops)
@@ -238,7 +247,7 @@ class Transaction:
             puts.pop(row_key, None)
         rows -= self._delete_rows(state.space, [*puts, *changes.deletes])
         self._insert_rows(state.space, puts)
-        return state._replace(rows=rows + len(puts), drops=drops)
+        return rows + len(puts), drops
 
     def _delete_rows(self, space: int, keys: list[RowKey]) -> int:
         """Returns how many there were."""
@@ -354,7 +363,8 @@ class Transaction:
         drops = state.drops
         if end is None:
             drops = {other: mark for other, mark in drops.items() if other != kind}
-        self.shards[shard] = state._replace(rows=state.rows - deleted, drops=drops)
+        rows = state.rows - deleted
+        self.shards[shard] = ShardState(state.space, state.record, state.spans, state.tail, rows, drops)
 
 
 _statements: dict[tuple[str, int, int], str] = {}

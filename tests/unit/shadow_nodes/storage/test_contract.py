@@ -171,7 +171,9 @@ def make_write(  # noqa: PLR0911 - one for each kind of step
 @pytest.fixture
 def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shard_state, "SPAN_ENTRIES_MAX", 5)
+    monkeypatch.setattr(transaction, "SPAN_ENTRIES_MAX", 5)
     monkeypatch.setattr(shard_state, "SPAN_BYTES_MAX", 60)
+    monkeypatch.setattr(transaction, "SPAN_BYTES_MAX", 60)
     monkeypatch.setattr(transaction, "ROWS_ERASED_MAX", 3)
     monkeypatch.setattr(transaction, "STATEMENT_ROWS_MAX", 7)
 
