@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from distribution_manager.coordination import etcd_settings
 from distribution_manager.coordination.etcd3_protobuf import etcd3, etcdrpc
 from distribution_manager.coordination.interface import Coordination, CoordinationUnavailable
 from distribution_manager.core.transactions import Put, Remove, Transaction
@@ -123,6 +124,24 @@ async def test_a_lost_reply_is_unknown_though_it_happened(bench: Bench) -> None:
     assert far.counters.unknown_outcomes == 1
 
 
+async def test_a_network_that_went_silent_is_noticed_by_a_watch(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(etcd_settings, "KEEPALIVE_INTERVAL_MS", 500)
+    monkeypatch.setattr(etcd_settings, "KEEPALIVE_TIMEOUT_MS", 500)
+    etcd = bench.etcd(arguments=["--grpc-keepalive-min-time=100ms"])
+    await etcd.start()
+    proxy = await bench.proxy(etcd)
+    near, far = await bench.connect(etcd.endpoint), await bench.connect(proxy.endpoint)
+    await near.transact(put("before"))
+    follower = await bench.follow(far)
+    proxy.replies_pass = False
+    await near.transact(put("during"))
+    await bench.until(lambda: not far.healthy)
+    proxy.forget_old_connections()
+    await follower.same_as(near)
+    assert follower.snapshots == 1
+    assert far.counters.watch_resumptions == 1
+
+
 async def test_cut_off_without_compaction_misses_nothing(bench: Bench) -> None:
     etcd = bench.etcd()
     await etcd.start()
@@ -166,8 +185,9 @@ async def test_compacted_while_cut_off_gives_a_new_snapshot(bench: Bench) -> Non
 
 
 @pytest.mark.parametrize("restored", [False, True])
-async def test_lost_or_restored_data_gives_a_new_snapshot_though_its_revisions_caught_up(
-    bench: Bench, restored: bool
+@pytest.mark.parametrize("caught_up", [False, True])
+async def test_lost_or_restored_data_gives_a_new_snapshot_even_if_its_revisions_caught_up(
+    bench: Bench, restored: bool, caught_up: bool
 ) -> None:
     etcd = bench.etcd()
     await etcd.start()
@@ -190,9 +210,9 @@ async def test_lost_or_restored_data_gives_a_new_snapshot_though_its_revisions_c
     if restored:
         shutil.copytree(backup, etcd.data_dir)
     await etcd.start()
-    for i in range(20):
+    for i in range(20 if caught_up else 1):
         revision = (await near.transact(put(f"new{i % 5}"))).revision
-    assert revision > follower.revision, "the revision alone shows nothing"
+    assert (revision > follower.revision) == caught_up, "if it caught up, the revision alone shows nothing"
     await proxy.open()
     await follower.until(lambda: "lost0" not in follower.known)
     await follower.same_as(near)
