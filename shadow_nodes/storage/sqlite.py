@@ -216,21 +216,20 @@ class SqliteStore:
     def read_rows(self, shard: ShardKey) -> Iterable[Row]:
         """From a connection of its own; raises CorruptError, OSError while it is walked, too."""
         self._check()
-        if shard not in self._contents.shards:
+        try:
+            _, rows = self._walk(shard)
+        except KeyError:
             return
-        _, rows = self._walk(shard)
         yield from rows
 
     def snapshot(self, shard: ShardKey, chunk_bytes: int) -> tuple[ReplicaRecord, Iterator[list[Row]]]:
         """Raises KeyError where the shard is not known. An iterator given up early is to be closed."""
         self._check()
-        if shard not in self._contents.shards:
-            raise KeyError(shard)
         stored, rows = self._walk(shard)
         return stored.record(), in_chunks(rows, chunk_bytes)
 
     def _walk(self, shard: ShardKey) -> tuple[StoredShard, Iterator[Row]]:
-        """The shard's record and, in the same state of the database, its rows."""
+        """The shard's record and, in the same state of the database, its rows. Raises KeyError."""
         with self._failing("reading rows"):
             connection = sqlite_files.connect(self._path_dir / DATABASE, writing=False)
             self._walks.add(connection)
@@ -274,6 +273,9 @@ class SqliteStore:
                         yield kind, key, value
                 if count != stored.rows:
                     raise CorruptError(f"shard {stored.shard}: {count} of {stored.rows} rows are there")
+        except sqlite3.ProgrammingError:
+            self._check()  # the store was closed meanwhile
+            raise
         finally:
             self._end_walk(connection)
 
@@ -313,7 +315,7 @@ class SqliteStore:
             write_durably(self._path_dir / CONDEMNED, str(error).encode())
 
     def close(self) -> None:
-        """Folds the log into the database. Harmless when closed already."""
+        """Folds the log into the database. Harmless when closed already. No other thread may be inside a call."""
         with self._write_lock:
             if self._index_descriptor < 0:
                 return
