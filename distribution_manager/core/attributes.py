@@ -104,7 +104,7 @@ def redrive_allows(text: str, source_arn_name: str) -> bool:
     permission = policy.get("redrivePermission", "allowAll")
     if permission == "byQueue":
         return any(name_in_arn(str(arn)) == source_arn_name for arn in policy.get("sourceQueueArns", []))
-    return permission == "allowAll"
+    return bool(permission == "allowAll")
 
 
 def name_in_arn(arn: str) -> str:

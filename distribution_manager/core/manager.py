@@ -107,6 +107,8 @@ class ManagerCore:
             on_manager=self._manager_changed,
         )
         self.router = Router(self)
+        self.on_commit: Callable[[int, int], None] = lambda operations, wait_ms: None
+        """Told of every committed entry: how many operations, and how long its quorum took."""
         self.takeovers = 0
         self.losses = 0
         self._effects = effects
@@ -251,9 +253,19 @@ class ManagerCore:
 
     # --- clients ---------------------------------------------------------------------------------------------------
 
-    def submit(self, shard: ShardKey, command: Command | None, wait_ms: int, done: Done) -> None:
-        """Carries out a client's command, exactly once; ``done`` is called when its outcome is known or given up."""
-        self.router.submit(shard, command, wait_ms, done)
+    def submit(
+        self,
+        shard: ShardKey,
+        command: Command | None,
+        wait_ms: int,
+        done: Done,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Carries out a client's command, exactly once; ``done`` is called when its outcome is known or given up.
+
+        A waiting receive goes on waiting only while it is ``wanted``.
+        """
+        self.router.submit(shard, command, wait_ms, done, wanted)
 
     # --- ownership -------------------------------------------------------------------------------------------------
 
@@ -458,6 +470,9 @@ class ManagerCore:
 
     def confirm_soon(self, shard: ShardKey) -> None:
         self._confirm[shard] = None
+
+    def committed(self, operations: int, wait_ms: int) -> None:
+        self.on_commit(operations, wait_ms)
 
     def random_bits(self) -> int:
         return self._effects.random_bits()

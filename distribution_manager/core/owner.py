@@ -83,6 +83,7 @@ class _UnderWay(msgspec.Struct, gc=False):
     seq: int
     requests: list[Request]
     size_bytes: int
+    since_ms: int
 
 
 class _Awaited(msgspec.Struct, gc=False):
@@ -102,8 +103,6 @@ class ShardOwner:
         self.record = record
         self.took_ms = 0
         """How long the takeover took, from its begin to serving."""
-        self.stats_operations = 0
-        self.stats_entries = 0
         self._me = me
         self._around = around
         self._takeover: Takeover | None = Takeover(shard, me, around, record, revision, granted=granted)
@@ -424,11 +423,9 @@ class ShardOwner:
         )
         data = encode(entry)
         seq = replication.append(data)
-        self._under_way.append(_UnderWay(seq, requests, len(data)))
+        self._under_way.append(_UnderWay(seq, requests, len(data), now_ms))
         self._under_way_bytes += len(data)
         self._sequenced_ms = now_ms
-        self.stats_entries += 1
-        self.stats_operations += len(requests)
         self._desk.sequenced(seq, [operation.command for operation in operations])
 
     def _commit(self) -> None:
@@ -440,6 +437,7 @@ class ShardOwner:
         while self._under_way and self._under_way[0].seq <= replication.commit_seq:
             item = self._under_way.popleft()
             self._under_way_bytes -= item.size_bytes
+            self._around.committed(len(item.requests), now_ms - item.since_ms)
             awaited: list[tuple[int, Request]] = []
             for index, request in enumerate(item.requests):
                 if self._has_result(request.command):

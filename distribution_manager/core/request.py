@@ -116,6 +116,9 @@ class Surroundings(Protocol):
     def carry(self, shard: ShardKey, letters: list[Letter]) -> None:
         """Take these dead letters to their queues; the owner's ``letters_carried`` is called with how far that got."""
 
+    def committed(self, operations: int, wait_ms: int) -> None:
+        """An entry is committed: for metrics."""
+
     def random_bits(self) -> int:
         """SESSION_BITS random bits."""
 

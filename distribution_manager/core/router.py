@@ -69,7 +69,14 @@ class Router:
 
     # --- clients ---------------------------------------------------------------------------------------------------
 
-    def submit(self, shard: ShardKey, command: Command | None, wait_ms: int, done: Done) -> None:
+    def submit(
+        self,
+        shard: ShardKey,
+        command: Command | None,
+        wait_ms: int,
+        done: Done,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Carries out a command (None: asks for the counts). A waiting receive goes in slices, each with its own id."""
         now = self._switch.now
         slice_ms = min(wait_ms, LONG_POLL_SLICE_MS)
@@ -87,9 +94,12 @@ class Router:
             if not mine:
                 del self._mine[shard]
             left_ms = until_ms - self._switch.now.monotonic_ms
-            if verdict is Verdict.DONE and left_ms > 0 and isinstance(result, Batch) and not result.messages:
+            empty = verdict is Verdict.DONE and isinstance(result, Batch) and not result.messages
+            if empty and left_ms > 0 and wanted():
                 at_once = self._switch.now.monotonic_ms - request.arrived_ms < SPIN_GUARD_MS
-                self._switch.later(SPIN_GUARD_MS if at_once else 0, lambda: self.submit(shard, command, left_ms, done))
+                self._switch.later(
+                    SPIN_GUARD_MS if at_once else 0, lambda: self.submit(shard, command, left_ms, done, wanted)
+                )
                 return
             done(request.session, request.counter, verdict, result, summary)
 

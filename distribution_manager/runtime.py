@@ -1,0 +1,199 @@
+"""Joins the parts of a manager: coordination, links, the core, the SQS endpoint, the admin API."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import ssl
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from distribution_manager.backend import CoreBackend
+from distribution_manager.config import Address, ManagerConfig
+from distribution_manager.coordination.etcd import EtcdCoordination
+from distribution_manager.coordination.etcd_settings import EtcdSettings
+from distribution_manager.core.manager import CoreConfig
+from distribution_manager.core.metadata import ManagerRecord, encode_record, manager_key
+from distribution_manager.core.transactions import Put, Transaction
+from distribution_manager.driver import Driver
+from distribution_manager.links.settings import LinkSettings
+from distribution_manager.operator.admin import AdminApi
+from distribution_manager.operator.metrics import Metrics
+from distribution_manager.sqs.config import SqsConfig
+from distribution_manager.sqs.handler import make_handler
+from shadow_nodes.logs import log_to_stderr
+from shadow_nodes.protocol.errors import OutcomeUnknownError, RejectedError
+from shadow_nodes.protocol.handles import SESSION_BITS
+
+log = logging.getLogger(__name__)
+
+INTRODUCTION_SECONDS = 0.2
+"""How often a node of this region that does not answer yet is asked again."""
+BACKLOG = 1024
+SHUTDOWN_SECONDS_MAX = 2.0
+
+
+class _NodeHealth(msgspec.Struct):
+    """What a node's /healthz says of who it is."""
+
+    node: str
+    region: str
+    cluster: str
+
+
+@dataclass
+class Manager:
+    """A running manager. ``start`` raises OSError where an address cannot be had."""
+
+    config: ManagerConfig
+    life: int = field(default_factory=lambda: int.from_bytes(os.urandom(8)) >> (64 - SESSION_BITS))
+
+    async def start(self) -> None:
+        config = self.config
+        secret = (config.secret() or b"").decode()
+        self.coordination = EtcdCoordination(_etcd_settings(config))
+        self.driver = Driver(
+            CoreConfig(config.name, self.life, config.region),
+            config.cluster,
+            self.coordination,
+            LinkSettings(secret=secret),
+        )
+        self.metrics = Metrics(self.driver.core)
+        self.admin = AdminApi(self.driver, self.metrics, secret, self._etcd_state)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._runners: list[web.BaseRunner] = []
+        await self._listen_for_links()
+        await self._listen_for_clients()
+        await self.coordination.start()
+        self.coordination.on_session(lambda lease: self._start_task(self._register(lease)))
+        self.driver.start()
+        for address in config.nodes:
+            self._start_task(self._introduce(address, secret))
+
+    async def stop(self) -> None:
+        """Stops taking requests, then leaves the registry, so that others take over at once."""
+        self.admin.stopping = True
+        for runner in reversed(self._runners):
+            await runner.cleanup()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.driver.close()
+        await self.coordination.close()
+
+    async def _listen_for_links(self) -> None:
+        app = web.Application()
+        app.router.add_get("/link", self.driver.listener.handle)
+        self.admin.add_to(app)
+        await self._listen(
+            web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS_MAX), self.config.link_listen, None
+        )
+
+    async def _listen_for_clients(self) -> None:
+        config = self.config
+        handler = make_handler(
+            CoreBackend(self.driver, self.coordination),
+            SqsConfig(region=config.arn_region, account=config.account_id, public_url=config.public_url),
+            observe=self.metrics.observe_request,
+        )
+        tls = None
+        if config.tls_cert is not None:
+            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            tls.load_cert_chain(config.tls_cert, config.tls_key)
+        server = web.Server(handler, access_log=None, handler_cancellation=True)
+        await self._listen(web.ServerRunner(server, shutdown_timeout=SHUTDOWN_SECONDS_MAX), config.listen, tls)
+
+    async def _listen(self, runner: web.BaseRunner, address: Address, tls: ssl.SSLContext | None) -> None:
+        await runner.setup()
+        self._runners.append(runner)
+        site = web.TCPSite(runner, address.host, address.port, ssl_context=tls, backlog=BACKLOG)
+        try:
+            await site.start()
+        except OSError as error:
+            raise OSError(error.errno, f"cannot listen on {address}: {os.strerror(error.errno or 0)}") from error
+
+    # --- registry --------------------------------------------------------------------------------------------------
+
+    async def _register(self, lease: int) -> None:
+        """Puts this manager's record under its lease, which is new."""
+        config = self.config
+        record = ManagerRecord(
+            manager=config.name,
+            life=self.life,
+            region=config.region,
+            address=str(config.link_address),
+            endpoint=config.endpoint,
+            pid=os.getpid(),
+        )
+        put = Transaction([], [Put(manager_key(config.name), encode_record(record), leased=True)])
+        while self.coordination.session == lease:
+            try:
+                await self.coordination.transact(put)
+            except (OutcomeUnknownError, RejectedError) as error:
+                log.warning("not registered yet: %s", error)
+                await asyncio.sleep(INTRODUCTION_SECONDS)
+            else:
+                return
+
+    async def _introduce(self, address: Address, secret: str) -> None:
+        """Finds out who the node at an address of this region is; the driver does the rest."""
+        headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+        async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=2)) as session:
+            while True:
+                with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError):
+                    async with session.get(f"http://{address}/healthz") as response:
+                        health = msgspec.json.decode(await response.read(), type=_NodeHealth)
+                    if health.cluster == self.config.cluster:
+                        self.driver.introduce(health.node, str(address))
+                        return
+                    log.error("the node at %s is of cluster %s", address, health.cluster)
+                await asyncio.sleep(INTRODUCTION_SECONDS)
+
+    def _etcd_state(self) -> dict[str, Any]:
+        healthy = self.coordination.healthy
+        return {
+            "endpoint": ",".join(str(endpoint) for endpoint in self.config.etcd),
+            "healthy": healthy,
+            "state": "up" if healthy else "unreachable",
+        }
+
+    def _start_task(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _etcd_settings(config: ManagerConfig) -> EtcdSettings:
+    return EtcdSettings(
+        cluster=config.cluster,
+        endpoints=tuple(str(address) for address in config.etcd),
+        ca=config.etcd_ca,
+        cert=config.etcd_cert,
+        key=config.etcd_key,
+        server_name=config.etcd_server_name or "",
+        user=config.etcd_user or "",
+        password=config.etcd_password() or "",
+        session_ttl_s=config.lease_ttl_s,
+    )
+
+
+async def run_manager(config: ManagerConfig) -> None:
+    """Runs a manager until SIGTERM or SIGINT. Raises OSError where an address cannot be had."""
+    log_to_stderr(config.log_level, manager=config.name, region=config.region)
+    manager = Manager(config)
+    await manager.start()
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    log.info("serving clients on %s, managers on %s", config.listen, config.link_listen)
+    await stopping.wait()
+    log.info("stopping")
+    await manager.stop()
