@@ -18,7 +18,14 @@ from typing import Any, TypeVar
 from tenacity import AsyncRetrying, retry_if_exception, stop_before_delay, wait_random_exponential
 
 from distribution_manager.coordination.etcd3_protobuf import etcdrpc
-from distribution_manager.coordination.etcd_connection import CompactedError, Connections, LeaseNotFoundError, kv_range
+from distribution_manager.coordination.etcd_connection import (
+    CompactedError,
+    Connections,
+    LeaseNotFoundError,
+    key_bytes,
+    key_text,
+    kv_range,
+)
 from distribution_manager.coordination.etcd_session import Session
 from distribution_manager.coordination.etcd_settings import EtcdSettings
 from distribution_manager.coordination.etcd_watch import EtcdWatch, prefix_end
@@ -170,7 +177,7 @@ class EtcdCoordination:
         return isinstance(error, CoordinationUnavailable) and not self._closed.is_set()
 
     def _full(self, key: str) -> bytes:
-        return (self._prefix + key).encode()
+        return key_bytes(self._prefix + key)
 
     def _key_value(self, kv: Any) -> KeyValue:
-        return KeyValue(kv.key.decode()[len(self._prefix) :], kv.value, kv.mod_revision)
+        return KeyValue(key_text(kv.key)[len(self._prefix) :], kv.value, kv.mod_revision)

@@ -5,7 +5,8 @@ old one is suspect. (gRPC's own round robin keeps sending every n-th call to a m
 peers.)
 Invariant: a call that may change something is sent only on a connection whose last call was answered; on a suspect one
 a linearizable read goes first. So while etcd is away, transactions fail as surely not sent, and only those that were
-under way when it went have an unknown outcome. No decision rests on the text of a gRPC error.
+under way when it went have an unknown outcome. No decision rests on the text of a gRPC error; two rest on messages of
+etcd's own, which its clients are meant to compare.
 """
 
 from __future__ import annotations
@@ -191,6 +192,15 @@ class Connections:
         if code is grpc.StatusCode.OUT_OF_RANGE:
             return CompactedError(said)
         return RejectedError(said)
+
+
+def key_bytes(key: str) -> bytes:
+    """Keys are UTF-8; what somebody else put under our prefix may not be, and must not end a watch."""
+    return key.encode(errors="surrogateescape")
+
+
+def key_text(key: bytes) -> str:
+    return key.decode(errors="surrogateescape")
 
 
 def kv_range(client: Any) -> Any:

@@ -22,7 +22,7 @@ import grpc
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from distribution_manager.coordination.etcd3_protobuf import etcdrpc
-from distribution_manager.coordination.etcd_connection import Connection, Connections, kv_range
+from distribution_manager.coordination.etcd_connection import Connection, Connections, key_text, kv_range
 from distribution_manager.coordination.watch_cursor import HistoryDiffersError, WatchCursor
 from distribution_manager.core.transactions import Change, Snapshot
 from shadow_nodes.protocol.errors import ShadowQError
@@ -94,7 +94,7 @@ class WatchStream:
         skip = len(self._prefix)
         return [
             Change(
-                key=event.kv.key.decode()[skip:],
+                key=key_text(event.kv.key)[skip:],
                 value=None if event.type == event.DELETE else event.kv.value,
                 mod_revision=event.kv.mod_revision,
             )
