@@ -22,7 +22,7 @@ class NameTaken(RejectedError):
 
 
 class Executed(NamedTuple):
-    """``session``, ``counter``: the operation's id; a standard send's message ids are made of it (handles.message_id)."""
+    """``session``, ``counter``: the operation's id; a standard send's message ids are made of it (see handles.py)."""
 
     session: int
     counter: int

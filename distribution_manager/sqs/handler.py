@@ -41,6 +41,14 @@ def make_handler(
     return _Endpoint(service, observe).handle
 
 
+def make_server(handler: Handler) -> web.Server:
+    """A bare HTTP server, for ``loop.create_server``: some 10 µs a request cheaper than a route. Needs a running loop.
+
+    A client that goes away cancels its request, so that no long poll takes messages for nobody.
+    """
+    return web.Server(handler, access_log=None, auto_decompress=False, handler_cancellation=True)
+
+
 class _Endpoint:
     def __init__(self, service: Service, observe: Observe | None) -> None:
         self._service = service

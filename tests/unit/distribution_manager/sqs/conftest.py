@@ -11,13 +11,13 @@ from typing import Any
 import boto3
 import botocore.session
 import pytest
-from aiohttp import web
 from botocore.config import Config
-from .fake_backend import FakeBackend
-from .query_model import write_query_model
 
 from distribution_manager.sqs.config import Gate, SqsConfig
-from distribution_manager.sqs.handler import make_handler
+from distribution_manager.sqs.handler import make_handler, make_server
+
+from .fake_backend import FakeBackend
+from .query_model import write_query_model
 
 
 class Server:
@@ -41,7 +41,7 @@ class Server:
         started.wait(10)
 
     async def _serve(self, started: threading.Event) -> None:
-        server = web.Server(self._handler)
+        server = make_server(self._handler)
         listener = await self._loop.create_server(server, "127.0.0.1", 0)
         self.port = listener.sockets[0].getsockname()[1]
         started.set()

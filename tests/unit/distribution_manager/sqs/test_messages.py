@@ -258,8 +258,8 @@ def test_visibility(server: Any, sqs: Any, url: str) -> None:
     assert message["ReceiptHandle"] != handle
     assert refused(sqs.change_message_visibility, QueueUrl=url, ReceiptHandle=handle, VisibilityTimeout=9) == (
         "InvalidParameterValue",
-        f"Value {handle} for parameter ReceiptHandle is invalid. Reason: Message does not exist or is not available for "
-        "visibility timeout change.",
+        f"Value {handle} for parameter ReceiptHandle is invalid. Reason: Message does not exist or is not available "
+        "for visibility timeout change.",
     )
     server.backend.now_ms += 30_000
     handle = message["ReceiptHandle"]
@@ -307,8 +307,8 @@ def test_fifo_refusals(sqs: Any, fifo_url: str) -> None:
     assert refused(sqs.send_message, **send, MessageGroupId="g") == no_id
     assert refused(sqs.send_message, **send, MessageGroupId="g", MessageDeduplicationId="d", DelaySeconds=2) == (
         "InvalidParameterValue",
-        "Value 2 for parameter DelaySeconds is invalid. Reason: The request include parameter that is not valid for this "
-        "queue type.",
+        "Value 2 for parameter DelaySeconds is invalid. Reason: The request include parameter that is not valid "
+        "for this queue type.",
     )
     entry = {"Id": "1", "MessageBody": "x", "MessageDeduplicationId": "d"}
     assert refused(sqs.send_message_batch, QueueUrl=fifo_url, Entries=[entry]) == ("InvalidParameterValue", missing)
