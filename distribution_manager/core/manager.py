@@ -151,8 +151,10 @@ class ManagerCore:
     def alarm(self) -> None:
         """Does what is due."""
         now_ms = self.now.monotonic_ms
+        due = []
         while self._timers and self._timers[0][0] <= now_ms:
-            due_ms, _, target = heapq.heappop(self._timers)
+            due.append(heapq.heappop(self._timers))
+        for due_ms, _, target in due:
             if not isinstance(target, str):
                 target()
             elif self._alarms.get(target) == due_ms:

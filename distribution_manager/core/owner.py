@@ -125,6 +125,7 @@ class ShardOwner:
         self._confirm_asked_ms = 0
         self._sequenced_ms = 0
         self._committed_ms = 0
+        self._asked_ms = 0
         self._tick_asked_ms = 0
         self._acting_lost_ms: int | None = None
         self._letters_asked_ms = -LETTERS_RETRY_MS
@@ -306,6 +307,7 @@ class ShardOwner:
         self._takeover = None
         self.phase = Phase.OPENING
         self._began_ms = takeover.began_ms
+        self._asked_ms = self._around.now.monotonic_ms
         self.record = takeover.record
         self._clock_offset_ms = takeover.clock_offset_ms()
         self._time_ms = takeover.time_floor_ms()
@@ -517,9 +519,7 @@ class ShardOwner:
             for _, request in item.requests
             if item.seq <= replication.commit_seq
         ]
-        now_ms = self._around.now.monotonic_ms
-        for item in self._awaited:
-            item.since_ms = now_ms
+        self._asked_ms = self._around.now.monotonic_ms
         self._around.send(replication.acting, Ask(self.shard, replication.token, operations, letters_max))
 
     def _attend_receives(self) -> None:
@@ -589,9 +589,11 @@ class ShardOwner:
         self._around.flush_soon(self.shard)
 
     def _chase_results(self, now_ms: int) -> None:
-        waiting_since = self._awaited[0].since_ms if self._awaited else None
-        opening = self.phase is Phase.OPENING and now_ms - self._committed_ms >= RESULT_BOUND_MS
-        if opening or (waiting_since is not None and now_ms - waiting_since >= RESULT_BOUND_MS):
+        since_ms = self._awaited[0].since_ms if self._awaited else None
+        if self.phase is Phase.OPENING:
+            since_ms = self._asked_ms
+        if since_ms is not None and now_ms - max(since_ms, self._asked_ms) >= RESULT_BOUND_MS:
+            self._asked_ms = now_ms
             self._choose_acting()
             replication = self._replication
             if replication is not None and replication.acting:
@@ -675,4 +677,4 @@ class ShardOwner:
             if summary.outbox:
                 alarms.append(max(self._letters_asked_ms + LETTERS_RETRY_MS, now_ms + 1))
         if alarms:
-            self._around.wake(self.shard, max(min(alarms), now_ms))
+            self._around.wake(self.shard, max(min(alarms), now_ms + 1))
