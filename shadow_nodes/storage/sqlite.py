@@ -209,9 +209,16 @@ class SqliteStore:
                         raise CorruptError(f"shard {shard}: row ({kind}, {key}) is damaged")
                     return bytes(value)
                 now = self._contents.shards.get(shard)
-                if now is not None and now.space == state.space:
-                    return None  # and not because another snapshot was installed while we looked
+                if now is not None and now.space == state.space:  # no other snapshot was installed meanwhile
+                    self._refuse_hidden_row(state.space, kind, key)
+                    return None
         return None
+
+    def _refuse_hidden_row(self, space: int, kind: int, key: int) -> None:
+        """A damaged inner page can lead a search astray; a walk over all keys of the space would still find the row."""
+        hidden = "SELECT 1 FROM rows WHERE space = ? AND +kind = ? AND +key = ? LIMIT 1"
+        if self._reader.execute(hidden, (space, kind, key)).fetchone() is not None:
+            raise CorruptError(f"row ({kind}, {key}) of space {space} cannot be found where it should be")
 
     def read_rows(self, shard: ShardKey) -> Iterable[Row]:
         """From a connection of its own; raises CorruptError, OSError while it is walked, too."""
@@ -260,14 +267,16 @@ class SqliteStore:
         """The first item is none; see ``_walk``."""
         drops = dict(stored.drops)
         count = 0
+        last: tuple[int, int] | None = None
         try:
             yield 0, 0, b""
             with self._failing("reading rows"):
                 for kind, key, crc, value in connection.execute(
                     "SELECT kind, key, crc, value FROM rows WHERE space = ? ORDER BY kind, key", (space,)
                 ):
-                    if crc != row_crc(space, kind, key, value):
-                        raise CorruptError(f"shard {stored.shard}: row ({kind}, {key}) is damaged")
+                    if crc != row_crc(space, kind, key, value) or (last is not None and (kind, key) <= last):
+                        raise CorruptError(f"shard {stored.shard}: row ({kind}, {key}) is damaged or out of place")
+                    last = (kind, key)
                     count += 1
                     if key >= drops.get(kind, key):
                         yield kind, key, value
@@ -333,8 +342,8 @@ class SqliteStore:
         self._reader.close()
         with self._failing("closing"):
             self._mark.write_durably(self._mark_value._replace(state=LogState.FOLDING))
-            sqlite_files.fold(self._writer)
-            self._mark.write_durably(MarkValue(LogState.EMPTY))
+            if sqlite_files.fold(self._writer):
+                self._mark.write_durably(MarkValue(LogState.EMPTY))
 
     def _close_files(self) -> None:
         """The wal-index last: closing any descriptor of it would take SQLite's locks on it away."""

@@ -11,6 +11,7 @@ import os
 import secrets
 import sqlite3
 import struct
+from errno import EBUSY, ENOTSUP
 from pathlib import Path
 
 from shadow_nodes.protocol.errors import CorruptError
@@ -41,10 +42,13 @@ def connect(path: Path, writing: bool) -> sqlite3.Connection:
         connection.execute("PRAGMA cell_size_check = ON")
         connection.execute("PRAGMA mmap_size = 0")
         if writing:
-            connection.execute("PRAGMA journal_mode = WAL")
+            if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+                raise OSError(ENOTSUP, f"{path}: the file system does not allow a write-ahead log")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA wal_autocheckpoint = 0")
             connection.execute("PRAGMA cache_spill = OFF")
+            # a damaged cell pointer must find zeros, not an older version of a row, whose checksum would be right
+            connection.execute("PRAGMA secure_delete = FAST")
             connection.execute("PRAGMA cache_size = -16384")
             connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
         else:
@@ -103,7 +107,8 @@ def open_writer(path_dir: Path) -> tuple[sqlite3.Connection, Mark]:
         mark.write_durably(MarkValue(LogState.FOLDING, scan.frames, scan.salts or bytes(8), last_checksum))
         connection = connect(path_dir / DATABASE, writing=True)
         try:
-            fold(connection)
+            if not fold(connection):
+                raise OSError(EBUSY, f"{path_dir}: another program reads the database")
             _refuse_other_tables(connection)
             mark.write_durably(MarkValue(LogState.EMPTY))
         except BaseException:
@@ -115,11 +120,13 @@ def open_writer(path_dir: Path) -> tuple[sqlite3.Connection, Mark]:
     return connection, mark
 
 
-def fold(connection: sqlite3.Connection) -> None:
-    """Moves the whole log into the database, durably, and empties it. Raises sqlite3.Error, CorruptError."""
+def fold(connection: sqlite3.Connection) -> bool:
+    """Moves the whole log into the database, durably, and empties it. Raises sqlite3.Error.
+
+    Returns False where a reader kept it from doing so; what is in the log then stays there.
+    """
     busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    if busy:
-        raise CorruptError("the write-ahead log could not be folded into the database: it is in use")
+    return not busy
 
 
 def _refuse_bad_database(path: Path, scan: WalScan) -> None:

@@ -14,7 +14,7 @@ import struct
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
-from errno import EIO, ENOSPC
+from errno import EACCES, EBUSY, EIO, ENOMEM, ENOSPC
 from typing import NamedTuple
 from zlib import crc32
 
@@ -161,25 +161,33 @@ def sqlite_errors(doing: str) -> Iterator[None]:
     """Turns SQLite's errors, and those of decoding what it returned, into OSError and CorruptError."""
     try:
         yield
-    except sqlite3.ProgrammingError:
-        raise
+    except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
+        raise  # misuse: a bug here
     except sqlite3.Error as error:
         raise translated(error, doing) from error
     except (TypeError, UnicodeDecodeError, struct.error, msgspec.MsgspecError, MemoryError) as error:
         raise CorruptError(f"{doing}: what is stored cannot be read: {error}") from error
 
 
+_ERRNO = {
+    sqlite3.SQLITE_IOERR: EIO,
+    sqlite3.SQLITE_FULL: ENOSPC,
+    sqlite3.SQLITE_NOMEM: ENOMEM,
+    sqlite3.SQLITE_BUSY: EBUSY,
+    sqlite3.SQLITE_LOCKED: EBUSY,
+    sqlite3.SQLITE_PROTOCOL: EBUSY,
+    sqlite3.SQLITE_CANTOPEN: EACCES,
+    sqlite3.SQLITE_READONLY: EACCES,
+    sqlite3.SQLITE_PERM: EACCES,
+}
+"""Only EIO condemns a store (see ``sqlite``): the others say nothing about what is stored."""
+
+
 def translated(error: sqlite3.Error, doing: str) -> Exception:
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    if code == sqlite3.SQLITE_FULL:
-        return OSError(ENOSPC, f"{doing}: {error}")
-    if code in (
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_NOMEM,
-    ):
-        return OSError(EIO, f"{doing}: {error}")
+    """Everything that is not known to be harmless to the files is damage, a table not found for example."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    if code == sqlite3.SQLITE_IOERR_NOMEM:
+        return OSError(ENOMEM, f"{doing}: {error}")
+    if code & 0xFF in _ERRNO:
+        return OSError(_ERRNO[code & 0xFF], f"{doing}: {error}")
     return CorruptError(f"{doing}: {error}")

@@ -191,9 +191,9 @@ def test_flips_in_the_database(name: str, request: pytest.FixtureRequest) -> Non
     specimen: Specimen = request.getfixturevalue(name)
     database = specimen.files[DATABASE]
     pages = range(0, len(database), 4096)
-    page_headers = [page + at for page in pages for at in (0, 1, 3, 4, 6, 8, 9, 12)]
+    page_headers = [page + at for page in pages for at in (0, 1, 3, 4, 6, 8, 9, 12, 20, 22, 26)]
     chance = random.Random(3)
-    positions = [*range(100), *chance.sample(page_headers, 100), *spread(len(database), 150, 4)]
+    positions = [*range(100), *chance.sample(page_headers, 120), *spread(len(database), 110, 4)]
     noticed = 0
     for position in positions:
         found = specimen.opened({DATABASE: flipped(database, position, position % 8)})
