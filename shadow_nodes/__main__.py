@@ -46,6 +46,9 @@ class _CannotStartError(Exception):
 
 async def _serve(settings: NodeSettings) -> None:
     """Until SIGTERM or SIGINT. Raises ConfigError, _CannotStartError."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     store, replaced = _open(settings)
     if replaced:
         log.error("the store was damaged and is replaced by an empty one, with a new incarnation: %s", replaced)
@@ -71,9 +74,6 @@ async def _serve(settings: NodeSettings) -> None:
         await server.stop()
         raise
     log.info("listening on %s, port %d, incarnation %s", settings.host, server.port, store.incarnation)
-    stopping = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     await stopping.wait()
     log.info("stopping")
     await server.stop()
