@@ -197,28 +197,38 @@ class SqliteStore:
     def read_row(self, shard: ShardKey, kind: int, key: int) -> bytes | None:
         self._check()
         with self._failing("reading a row"):
-            while (state := self._contents.shards.get(shard)) is not None:
-                if key < state.drops.get(kind, key):
-                    return None
-                found = self._reader.execute(
-                    "SELECT crc, value FROM rows WHERE space = ? AND kind = ? AND key = ?", (state.space, kind, key)
-                ).fetchone()
-                if found is not None:
-                    crc, value = found
-                    if crc != row_crc(state.space, kind, key, value):
-                        raise CorruptError(f"shard {shard}: row ({kind}, {key}) is damaged")
-                    return bytes(value)
-                now = self._contents.shards.get(shard)
-                if now is not None and now.space == state.space:  # no other snapshot was installed meanwhile
-                    self._refuse_hidden_row(state.space, kind, key)
-                    return None
-        return None
+            value = self._read_row(shard, kind, key)
+            if value is not None:
+                return value
+            # rare, so worth being sure of: look again when no write is under way
+            with self._write_lock:
+                value = self._read_row(shard, kind, key)
+                if value is None:
+                    self._refuse_hidden_row(shard, kind, key)
+                return value
 
-    def _refuse_hidden_row(self, space: int, kind: int, key: int) -> None:
+    def _read_row(self, shard: ShardKey, kind: int, key: int) -> bytes | None:
+        state = self._contents.shards.get(shard)
+        if state is None or key < state.drops.get(kind, key):
+            return None
+        found = self._reader.execute(
+            "SELECT crc, value FROM rows WHERE space = ? AND kind = ? AND key = ?", (state.space, kind, key)
+        ).fetchone()
+        if found is None:
+            return None
+        crc, value = found
+        if crc != row_crc(state.space, kind, key, value):
+            raise CorruptError(f"shard {shard}: row ({kind}, {key}) is damaged")
+        return bytes(value)
+
+    def _refuse_hidden_row(self, shard: ShardKey, kind: int, key: int) -> None:
         """A damaged inner page can lead a search astray; a walk over all keys of the space would still find the row."""
+        state = self._contents.shards.get(shard)
+        if state is None or key < state.drops.get(kind, key):
+            return
         hidden = "SELECT 1 FROM rows WHERE space = ? AND +kind = ? AND +key = ? LIMIT 1"
-        if self._reader.execute(hidden, (space, kind, key)).fetchone() is not None:
-            raise CorruptError(f"row ({kind}, {key}) of space {space} cannot be found where it should be")
+        if self._reader.execute(hidden, (state.space, kind, key)).fetchone() is not None:
+            raise CorruptError(f"shard {shard}: row ({kind}, {key}) is out of place")
 
     def read_rows(self, shard: ShardKey) -> Iterable[Row]:
         """From a connection of its own; raises CorruptError, OSError while it is walked, too."""

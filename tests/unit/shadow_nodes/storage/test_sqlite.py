@@ -48,7 +48,7 @@ def test_reads_and_snapshots_beside_writes_see_what_was_written(tmp_path: Path) 
         assert all(entry.data == b"%d" % entry.seq * 50 for entry in found)
         rows = list(store.read_rows(A))
         assert len({value for _, _, value in rows}) <= 1, "all rows are of one checkpoint"
-        assert store.read_row(A, 1, 5) is None or rows is not None
+        assert store.read_row(A, 1, 5) != b""
         store.log_epochs(A)
         reads += 1
     thread.join()

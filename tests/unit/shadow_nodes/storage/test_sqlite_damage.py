@@ -143,7 +143,7 @@ def test_flips_in_the_log(live: Specimen, stale_mark: bool) -> None:
     headers = [
         32 + frame * FRAME_BYTES + at for frame in range((len(wal) - 32) // FRAME_BYTES) for at in (2, 6, 11, 17)
     ]
-    for position in [*range(0, 32, 3), *headers[:80], *spread(len(wal), 60, 1)]:
+    for position in [*range(0, 32, 3), *headers[:60], *spread(len(wal), 40, 1)]:
         found = live.opened({WAL: flipped(wal, position, position % 8)}, stale_mark)
         if stale_mark and position >= last_starts:
             assert found in (None, live.before_last), position
@@ -193,7 +193,7 @@ def test_flips_in_the_database(name: str, request: pytest.FixtureRequest) -> Non
     pages = range(0, len(database), 4096)
     page_headers = [page + at for page in pages for at in (0, 1, 3, 4, 6, 8, 9, 12, 20, 22, 26)]
     chance = random.Random(3)
-    positions = [*range(100), *chance.sample(page_headers, 120), *spread(len(database), 110, 4)]
+    positions = [*range(100), *chance.sample(page_headers, 90), *spread(len(database), 70, 4)]
     noticed = 0
     for position in positions:
         found = specimen.opened({DATABASE: flipped(database, position, position % 8)})
