@@ -53,15 +53,13 @@ class Resolver:
 
     def __init__(self, nameservers: Sequence[str] = ()) -> None:
         self._nameservers = list(nameservers)
-        self._dns: aiodns.DNSResolver | None = None
         self._answers: dict[str, _Answer] = {}
         self._fresh: set[str] = set()
 
     async def resolve(self, address: str) -> list[Endpoint]:
         """In the order in which to try them. Raises OSError where there is none, ProtocolError for a bad address."""
-        loop = asyncio.get_running_loop()
         known = self._answers.get(address)
-        if known is not None and address in self._fresh and loop.time() < known.until:
+        if known is not None and address in self._fresh and _now() < known.until:
             return known.endpoints
         try:
             endpoints, ttl = await self._ask(address)
@@ -70,18 +68,13 @@ class Resolver:
                 raise
             return known.endpoints
         bounded = min(max(ttl, TTL_SECONDS_MIN), TTL_SECONDS_MAX)
-        self._answers[address] = _Answer(endpoints, loop.time() + bounded)
+        self._answers[address] = _Answer(endpoints, _now() + bounded)
         self._fresh.add(address)
         return endpoints
 
     def forget(self, address: str) -> None:
         """The endpoints did not answer: ask anew the next time."""
         self._fresh.discard(address)
-
-    async def close(self) -> None:
-        if self._dns is not None:
-            await self._dns.close()
-            self._dns = None
 
     async def _ask(self, address: str) -> tuple[list[Endpoint], float]:
         if address.startswith("_"):
@@ -118,22 +111,32 @@ class Resolver:
 
     async def _host_of_system(self, host: str) -> tuple[list[str], float]:
         """What is in /etc/hosts, or needs a search domain. Raises OSError."""
-        loop = asyncio.get_running_loop()
-        infos = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        infos = await _getaddrinfo(host)
         return list(dict.fromkeys(str(info[4][0]) for info in infos)), TTL_SECONDS_SYSTEM
 
     async def _query(self, name: str, kind: str) -> tuple[list[Any], float]:
         """The data of the records of this kind, and the smallest TTL on the way to them. Raises OSError."""
-        if self._dns is None:
-            self._dns = aiodns.DNSResolver(self._nameservers, timeout=QUERY_SECONDS_MAX, tries=QUERY_TRIES_MAX)
         try:
-            result = await self._dns.query_dns(name, kind)
+            # a resolver for each question: c-ares keeps answers of its own, past which ``forget`` could not reach
+            async with aiodns.DNSResolver(
+                self._nameservers, timeout=QUERY_SECONDS_MAX, tries=QUERY_TRIES_MAX
+            ) as resolver:
+                result = await resolver.query_dns(name, kind)
         except aiodns.error.DNSError as error:
             raise OSError(f"DNS has no {kind} for {name}: {error}") from error
         records = [record.data for record in result.answer if record.type == _TYPES[kind]]
         if not records:
             raise OSError(f"DNS has no {kind} for {name}")
         return records, min(record.ttl for record in result.answer)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def _getaddrinfo(host: str) -> list[Any]:
+    """Raises OSError."""
+    return await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -1,0 +1,167 @@
+"""Peers played by hand: a node that welcomes, a DNS server, and a journal of what the links reported."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import WSMsgType, web
+
+from shadow_nodes.protocol.limits import FRAME_BYTES_MAX, PROTOCOL_VERSION
+from shadow_nodes.protocol.messages import Hello, Welcome, decode_to_node, encode_frame
+
+HELLO = Hello(PROTOCOL_VERSION, "c", "m1", 5, "r1")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Lets the loop run until it holds; the test's own time limit is the bound."""
+    while True:
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+
+
+class Listener:
+    """An aiohttp server with one handler at /link; stops and starts again on the same port."""
+
+    def __init__(self, handler: Handler, port: int = 0) -> None:
+        self._handler = handler
+        self.port = port
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, ssl_context: Any = None) -> None:
+        app = web.Application()
+        app.router.add_get("/link", self._handler)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=ssl_context).start()
+        self.port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+
+class FakeNode(Listener):
+    """Welcomes managers and keeps the frames that they send."""
+
+    def __init__(self, name: str = "n1", cluster: str = "c") -> None:
+        super().__init__(self._handle)
+        self.welcome = Welcome(PROTOCOL_VERSION, cluster, name, "r1", "inc", 0)
+        self.frames: list[list[Any]] = []
+        self.sockets: list[web.WebSocketResponse] = []
+        self.requests: list[web.Request] = []
+        self.alongside: list[Any] = []
+        """Sent in the frame of the Welcome."""
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        socket = web.WebSocketResponse(max_msg_size=FRAME_BYTES_MAX, compress=False)
+        await socket.prepare(request)
+        self.requests.append(request)
+        self.sockets.append(socket)
+        while (message := await socket.receive()).type is WSMsgType.BINARY:
+            self.frames.append(decode_to_node(message.data))
+            if isinstance(self.frames[-1][0], Hello):
+                await socket.send_bytes(encode_frame([self.welcome, *self.alongside]))
+        return socket
+
+    def cut(self) -> None:
+        """Breaks every connection without a word."""
+        for request in self.requests:
+            if request.transport is not None:
+                request.transport.abort()
+
+    async def stop(self) -> None:
+        self.cut()
+        await super().stop()
+
+
+class Journal:
+    """What the callbacks were told, in order."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[Any, ...]] = []
+
+    def up(self, peer: str, welcome: Any) -> None:
+        self.events.append(("up", peer, welcome))
+
+    def messages(self, peer: str, messages: list[Any]) -> None:
+        self.events.append(("messages", peer, messages))
+
+    def down(self, peer: str) -> None:
+        self.events.append(("down", peer))
+
+    @property
+    def kinds(self) -> list[str]:
+        return [event[0] for event in self.events]
+
+    def count(self, kind: str) -> int:
+        return self.kinds.count(kind)
+
+    def callbacks(self) -> dict[str, Any]:
+        return {"on_up": self.up, "on_messages": self.messages, "on_down": self.down}
+
+
+# --- DNS -----------------------------------------------------------------------------------------------------------
+
+TYPES = {1: "A", 28: "AAAA", 33: "SRV"}
+
+
+def name_bytes(name: str) -> bytes:
+    return b"".join(bytes([len(label)]) + label.encode() for label in name.rstrip(".").split(".")) + b"\0"
+
+
+class DnsServer(asyncio.DatagramProtocol):
+    """Answers from ``records``: {(name, type): [(ttl, data)]}; keeps the ``questions`` it was asked."""
+
+    def __init__(self) -> None:
+        self.records: dict[tuple[str, str], list[tuple[int, bytes]]] = {}
+        self.questions: list[tuple[str, str]] = []
+        self.silent = False
+        self._transport: asyncio.DatagramTransport | None = None
+
+    async def start(self) -> str:
+        """The address to give to the resolver."""
+        loop = asyncio.get_running_loop()
+        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=("127.0.0.1", 0))
+        return f"127.0.0.1:{self._transport.get_extra_info('sockname')[1]}"
+
+    def stop(self) -> None:
+        assert self._transport is not None
+        self._transport.close()
+
+    def a(self, name: str, ip: str, ttl: int = 60) -> None:
+        data = bytes(int(part) for part in ip.split("."))
+        self.records.setdefault((name, "A"), []).append((ttl, data))
+
+    def srv(self, name: str, priority: int, port: int, target: str, weight: int = 1) -> None:
+        data = struct.pack(">HHH", priority, weight, port) + name_bytes(target)
+        self.records.setdefault((name, "SRV"), []).append((60, data))
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        labels, place = [], 12
+        while length := data[place]:
+            labels.append(data[place + 1 : place + 1 + length].decode())
+            place += 1 + length
+        kind, _ = struct.unpack_from(">HH", data, place + 1)
+        question = data[12 : place + 5]
+        asked = (".".join(labels).lower(), TYPES.get(kind, str(kind)))
+        self.questions.append(asked)
+        if self.silent:
+            return
+        answers = self.records.get(asked, [])
+        known = any(name == asked[0] for name, _ in self.records)
+        flags = 0x8180 if known else 0x8183
+        reply = struct.pack(">HHHHHH", struct.unpack_from(">H", data)[0], flags, 1, len(answers), 0, 0) + question
+        for ttl, record in answers:
+            reply += struct.pack(">HHHIH", 0xC00C, kind, 1, ttl, len(record)) + record
+        assert self._transport is not None
+        self._transport.sendto(reply, addr)
