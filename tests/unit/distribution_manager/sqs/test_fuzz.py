@@ -37,6 +37,10 @@ NAMES = sorted(
     | {"Id", "DataType", "StringValue", "BinaryValue", "StringListValues", "Nonsense"}
 )
 QUEUES = ["orders", "orders.fifo", "none", "http://x/000000000000/orders", "http://x/1/orders.fifo", "//"]
+QUEUE_ATTRIBUTES: dict[str, dict[str, str]] = {
+    "orders": {},
+    "orders.fifo": {"FifoQueue": "true", "ContentBasedDeduplication": "true"},
+}
 HANDLES = [encode_handle(f"{queue:016x}/0", key, 1) for queue in (1, 2, 3) for key in (1, 2)]
 words = st.one_of(
     st.sampled_from(
@@ -57,42 +61,40 @@ trees = st.recursive(
 )
 requests = st.dictionaries(st.sampled_from(NAMES), st.one_of(words, trees), max_size=7)
 
+values = st.fixed_dictionaries(
+    {"DataType": st.sampled_from(["String", "Number", "Binary", "String.x", "x"])},
+    optional={"StringValue": words, "BinaryValue": words},
+)
+message = {"MessageBody": words, "ReceiptHandle": words, "VisibilityTimeout": st.integers(-1, 43_201)}
+message_options = {
+    "DelaySeconds": st.integers(-1, 901),
+    "MessageAttributes": st.dictionaries(words, values, max_size=2),
+    "MessageDeduplicationId": words,
+    "MessageGroupId": words,
+    "MessageSystemAttributes": st.dictionaries(st.just("AWSTraceHeader"), values),
+}
 entries = st.lists(
-    st.fixed_dictionaries(
-        {"Id": st.sampled_from(["a", "b", "c d"])},
-        optional={
-            "MessageBody": words,
-            "MessageGroupId": words,
-            "MessageDeduplicationId": words,
-            "ReceiptHandle": words,
-            "DelaySeconds": st.integers(-1, 901),
-            "VisibilityTimeout": st.integers(-1, 43_201),
-            "MessageAttributes": st.dictionaries(
-                words, st.dictionaries(st.sampled_from(["DataType", "StringValue", "BinaryValue"]), words), max_size=2
-            ),
-        },
-    ),
-    max_size=4,
+    st.fixed_dictionaries({"Id": st.sampled_from(["a", "b", "c", "d e"]), **message}, optional=message_options),
+    max_size=3,
 )
 plausible = st.fixed_dictionaries(
-    {"QueueUrl": st.sampled_from(QUEUES)},
-    optional={
+    {
+        "QueueUrl": st.sampled_from(["orders", "orders", "orders.fifo", *QUEUES]),
         "QueueName": words,
-        "MessageBody": words,
-        "MessageGroupId": words,
-        "MessageDeduplicationId": words,
-        "ReceiptHandle": words,
-        "VisibilityTimeout": st.integers(-1, 43_201),
-        "MaxNumberOfMessages": st.integers(-1, 11),
-        "AttributeNames": st.lists(words, max_size=2),
-        "MessageAttributeNames": st.lists(words, max_size=2),
         "Attributes": st.dictionaries(words, words, max_size=2),
         "Tags": st.dictionaries(words, words, max_size=2),
-        "TagKeys": st.lists(words, max_size=2),
+        "TagKeys": st.lists(words, min_size=1, max_size=2),
         "Label": words,
         "AWSAccountIds": st.just(["123456789012"]),
         "Actions": st.lists(st.sampled_from(["*", "SendMessage", "Fly"]), max_size=9),
         "Entries": entries,
+        **message,
+    },
+    optional={
+        "MaxNumberOfMessages": st.integers(-1, 11),
+        "AttributeNames": st.lists(words, max_size=2),
+        "MessageAttributeNames": st.lists(words, max_size=2),
+        **message_options,
     },
 )
 
@@ -104,14 +106,18 @@ class Endpoint:
         self._runner = asyncio.Runner()
         self._backend = FakeBackend()
         self._handle = make_handler(self._backend, SqsConfig(purge_interval_seconds=0))
-        self._runner.run(self._backend.create_queue("orders", {}, {}, None))
-        fifo = {"FifoQueue": "true", "ContentBasedDeduplication": "true"}
-        self._runner.run(self._backend.create_queue("orders.fifo", fifo, {}, None))
+
+    async def _make_queues(self) -> None:
+        """Again where an example has deleted them."""
+        for name, attributes in QUEUE_ATTRIBUTES.items():
+            if name not in self._backend.queues:
+                await self._backend.create_queue(name, attributes, {}, None)
 
     def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> web.Response:
         return self._runner.run(self._answer(method, path, headers, body))
 
     async def _answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> web.Response:
+        await self._make_queues()
         payload = StreamReader(_Protocol(), 2**16, loop=asyncio.get_running_loop())
         payload.feed_data(body)
         payload.feed_eof()
