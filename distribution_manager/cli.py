@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -32,6 +34,7 @@ from shadow_nodes.protocol.errors import ShadowQError
 
 DATA_DEFAULT: Final = Path(".shadowq")
 WATCH_INTERVAL_S: Final = 0.1
+ETCD_WAIT_S: Final = 5.0
 FAILED: Final = 1
 MISUSED: Final = 2
 
@@ -165,6 +168,7 @@ def run_node(arguments: Sequence[str]) -> NoReturn:
 
 def run_manager_process(options: argparse.Namespace) -> int:
     config = ManagerConfig.from_text(vars(options))
+    _reach_etcd(config)
     from distribution_manager.runtime import run_manager  # noqa: PLC0415 - the other commands need none of it
 
     try:
@@ -265,6 +269,18 @@ class _Stopping:
         if not self._waiting or self._event.is_set():
             raise KeyboardInterrupt
         self._event.set()
+
+
+def _reach_etcd(config: ManagerConfig) -> None:
+    """A manager that runs waits for an etcd that went away; one that starts should say that it sees none."""
+    deadline = time.monotonic() + ETCD_WAIT_S
+    while time.monotonic() < deadline:
+        for address in config.etcd:
+            with contextlib.suppress(OSError), socket.create_connection(address, timeout=ETCD_WAIT_S / 2):
+                return
+        time.sleep(WATCH_INTERVAL_S)
+    where = ", ".join(str(address) for address in config.etcd)
+    raise ConfigError(f"etcd: cannot be reached at {where}: start it, or name its endpoints with --etcd")
 
 
 def _event_loop_runner() -> Any:

@@ -1,7 +1,7 @@
 """Runs the core: gives it the time and what has come, carries out what it wants, once per loop turn.
 
-Model: every callback from links, coordination or clients steps into the core and asks for a flush; the flush runs at the end
-of the loop turn, so that all that came in one turn shares entries, frames and confirmation rounds.
+Model: every callback from links, coordination or clients steps into the core and asks for a flush; the flush runs at the
+end of the loop turn, so that all that came in one turn shares entries, frames and confirmation rounds.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ class Driver:
     # --- what comes in ---------------------------------------------------------------------------------------------
 
     def submit(self, shard: str, command: Command | None, wait_ms: int) -> asyncio.Future[Answer]:
-        """Carries a client's command out; the future's result is the answer. Cancelled: it stops waiting for messages."""
+        """Carries out a client's command; the future's result is the answer. Cancelled, it waits no longer."""
         future: asyncio.Future[Answer] = self._loop.create_future()
 
         def done(session: int, counter: int, verdict: Verdict, result: Result | None, summary: Summary | None) -> None:

@@ -27,8 +27,12 @@ WINDOW_BYTES_MAX = 32 * MIB
 
 # --- answering -----------------------------------------------------------------------------------------------------
 
+PATIENCE_ROUND_TRIPS = 4
+"""Every bound on a node's answer is this many of its round trips longer than the bound says."""
 RESULT_BOUND_MS = 150
 """A primary that has not answered for this long is passed over: the next nearest replica is asked."""
+PRIMARY_SILENT_MS = 1_000
+"""A primary that has said nothing about a busy shard for this long is replaced, though its link is up."""
 COMMIT_NOTICE_MS = 20
 """Replicas learn of a commit with the next append, or after this long without one."""
 LONG_POLL_SLICE_MS = 1_000

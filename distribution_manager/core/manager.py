@@ -1,7 +1,7 @@
 """The manager, without its sockets: what comes in steps in, what is to be done goes out through ``Effects``.
 
-Model: one object per process. The driver sets the time with ``turn``, steps in what has come, and calls ``flush`` at the end
-of its loop turn: everything that came in one turn shares entries, frames and confirmation rounds.
+Model: one object per process. The driver sets the time with ``turn``, steps in what has come, and calls ``flush`` at the
+end of its loop turn: everything that came in one turn shares entries, frames and confirmation rounds.
 Invariant: nothing here waits, reads a clock or draws a random number; the same inputs give the same effects.
 """
 
@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 
 from distribution_manager.core.directory import Directory
-from distribution_manager.core.limits import SWEEP_INTERVAL_MS, TAKEOVER_STAGGER_MS
+from distribution_manager.core.limits import PATIENCE_ROUND_TRIPS, SWEEP_INTERVAL_MS, TAKEOVER_STAGGER_MS
 from distribution_manager.core.liveness import Liveness, NodeLink, RoundTrip
 from distribution_manager.core.messages import (
     Forward,
@@ -48,8 +48,8 @@ from shadow_nodes.protocol.messages import (
     Quarantined,
     Sightings,
     Stale,
-    ToManager,
     Token,
+    ToManager,
     ToNode,
     Welcome,
 )
@@ -353,8 +353,10 @@ class ManagerCore:
         """The owner may be gone, or another: looks at everything that waits for it."""
         known = self.directory.shards.get(shard)
         _, holder = self.directory.epoch_and_owner(shard)
-        if known is not None and holder is not None and holder.manager != self.config.manager:
-            if self.liveness.owner_gone(known[0], holder, self.now.monotonic_ms):
+        ours = holder is None or holder.manager == self.config.manager
+        if known is not None and holder is not None and not ours:
+            gone = self.liveness.owner_gone(known[0], holder, self.now.monotonic_ms)
+            if gone:
                 self.router.recall_from(shard, None)
         self.router.reconsider(shard)
 
@@ -445,6 +447,10 @@ class ManagerCore:
         if link is None:
             return float("inf")
         return 0.0 if link.welcome.region == self.region else link.round_trip.smoothed_ms
+
+    def patience_ms(self, node: str, base_ms: int) -> int:
+        link = self.liveness.nodes.get(node)
+        return base_ms if link is None else base_ms + int(PATIENCE_ROUND_TRIPS * link.round_trip.smoothed_ms)
 
     def transact(self, transaction: Transaction, done: Callable[[Outcome | None], None]) -> None:
         def learn(outcome: Outcome | None) -> None:

@@ -1,8 +1,9 @@
 """Changes to a shard's record by its owner: a primary out of reach, a replica whose store is new.
 
-Model: at most one change is under way. A change of the set goes: the newcomer follows and catches up; then commits need the
-quorums of both sets; then the transaction; when its outcome is known, one set again.
-Invariant: the transaction compares the mod_revision of the record, which holds the lock as well: who lost one loses both.
+Model: at most one change is under way. A change of the set goes: the newcomer follows and catches up; then commits need
+the quorums of both sets; then the transaction; when its outcome is known, one set again.
+Invariant: the transaction compares the mod_revision of the record, which holds the lock as well: who lost one loses
+both.
 Sources: Ongaro & Ousterhout 2014, section 6; Lamport, Malkhi & Zhou 2009.
 """
 

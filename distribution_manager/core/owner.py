@@ -1,9 +1,9 @@
 """A shard's owner: from the taking of its lock to the loss of it.
 
-Model: TAKING (see takeover.py) -> OPENING (its first entry is on the way) -> SERVING -> LOST. While SERVING, requests wait to
-be sequenced, are under way until committed, and then, where they have a result, wait for a replica to tell it.
-Invariants: nothing is answered before a quorum holds it under this epoch; no request is forgotten: losing the shard hands
-every one back, to be repeated under its id.
+Model: TAKING (see takeover.py) -> OPENING (its first entry is on the way) -> SERVING -> LOST. While SERVING, requests
+wait to be sequenced, are under way until committed, and then, where they have a result, wait for a replica to tell it.
+Invariants: nothing is answered before a quorum holds it under this epoch; no request is forgotten: losing the shard
+hands every one back, to be repeated under its id.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from distribution_manager.core.limits import (
     LETTERS_RETRY_MS,
     OPERATIONS_WAITING_MAX,
     PRIMARY_DISTANCE_MARGIN_MS,
+    PRIMARY_SILENT_MS,
     PROMOTE_AFTER_MS,
     RESULT_BOUND_MS,
     TAKEOVER_RETRY_MS,
@@ -45,7 +46,6 @@ from shadow_nodes.protocol.commands import (
     Operation,
     Purge,
     Receive,
-    Result,
     Seal,
     Send,
     Session,
@@ -128,6 +128,7 @@ class ShardOwner:
         self._asked_ms = 0
         self._tick_asked_ms = 0
         self._acting_lost_ms: int | None = None
+        self._primary_heard_ms = around.now.monotonic_ms
         self._letters_asked_ms = -LETTERS_RETRY_MS
         self._began_ms = around.now.monotonic_ms
         self._clock_doubts: set[str] = set()
@@ -201,6 +202,8 @@ class ShardOwner:
         replication = self._replication
         if replication is None or message.token != replication.token:
             return
+        if node == self.record.primary:
+            self._primary_heard_ms = self._around.now.monotonic_ms
         if replication.appended(node, message):
             self._commit()
         if replication.acting == "" or (self.phase is Phase.OPENING and node == self.record.primary):
@@ -592,11 +595,13 @@ class ShardOwner:
         since_ms = self._awaited[0].since_ms if self._awaited else None
         if self.phase is Phase.OPENING:
             since_ms = self._asked_ms
-        if since_ms is not None and now_ms - max(since_ms, self._asked_ms) >= RESULT_BOUND_MS:
+        replication = self._replication
+        assert replication is not None
+        bound_ms = self._around.patience_ms(replication.acting, RESULT_BOUND_MS)
+        if since_ms is not None and now_ms - max(since_ms, self._asked_ms) >= bound_ms:
             self._asked_ms = now_ms
             self._choose_acting()
-            replication = self._replication
-            if replication is not None and replication.acting:
+            if replication.acting:
                 self._ask()
 
     def _chase_confirmation(self, now_ms: int) -> None:
@@ -619,6 +624,7 @@ class ShardOwner:
             if due and now_ms - self._tick_asked_ms >= RESULT_BOUND_MS:
                 self._tick_asked_ms = now_ms
                 self._internal.append(Tick())
+        self._return_to_primary()
         if self._membership is not None:
             self._membership.attend()
 
@@ -627,8 +633,29 @@ class ShardOwner:
         replication = self._replication
         if replication is None or self._acting_lost_ms is None or replication.acting in {"", self.record.primary}:
             return None
+        if self._primary_well() and self._near_enough(self.record.primary, replication.acting):
+            return None
         waited_ms = self._around.now.monotonic_ms - self._acting_lost_ms
         return replication.acting if waited_ms >= PROMOTE_AFTER_MS else None
+
+    def _primary_well(self) -> bool:
+        """Whether the primary keeps up and has not been silent: one that is only slow keeps its place."""
+        replication = self._replication
+        assert replication is not None
+        silent_ms = self._around.now.monotonic_ms - self._primary_heard_ms
+        return replication.keeps_up(self.record.primary) and silent_ms < PRIMARY_SILENT_MS
+
+    def _return_to_primary(self) -> None:
+        """Results come from the primary again where it was passed over and has been heard since."""
+        replication = self._replication
+        assert replication is not None
+        lost_ms = self._acting_lost_ms
+        if lost_ms is None or self._primary_heard_ms <= lost_ms or not self._primary_well():
+            return
+        if self._near_enough(self.record.primary, replication.acting):
+            replication.acting = self.record.primary
+            self._acting_lost_ms = None
+            self._ask()
 
     def letters_carried(self, through: int | None) -> None:
         """The letters up to this number are committed in their queues; None: they could not be delivered now."""

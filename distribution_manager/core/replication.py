@@ -1,7 +1,7 @@
 """An owner's log on its way to the replicas: the window, the followers, the quorum.
 
-Model: ``window`` holds the entries after ``base``; each follower has ``matched`` (it holds our log up to there, on disk) and
-``next_seq`` (what to send it next). A node is a follower; whether its vote counts is for ``voter_sets`` to say.
+Model: ``window`` holds the entries after ``base``; each follower has ``matched`` (it holds our log up to there, on disk)
+and ``next_seq`` (what to send it next). A node is a follower; whether its vote counts is for ``voter_sets`` to say.
 Invariant: ``commit_seq`` moves only to an entry of this epoch that a quorum of every voter set holds; what it passes is
 committed for ever. Sources: Ongaro & Ousterhout 2014, sections 5.3, 5.4.2 and 6 (joint sets).
 """
@@ -63,7 +63,7 @@ class Replication:
     def __init__(
         self, shard: ShardKey, token: Token, around: Surroundings, base: Position, entries: list[WindowEntry]
     ) -> None:
-        """``entries`` follow ``base``: the tail of the chosen log. Nothing is committed until an entry of this epoch is."""
+        """``entries`` follow ``base``: the chosen log's tail. Nothing is committed until an entry of this epoch is."""
         self.shard = shard
         self.token = token
         self.base = base
@@ -185,8 +185,7 @@ class Replication:
         follower = self.followers.get(node)
         if follower is None or follower.state is FollowerState.AWAY:
             return False
-        if message.seq > follower.matched:
-            follower.matched = message.seq
+        follower.matched = max(follower.matched, message.seq)
         if follower.state is not FollowerState.STREAMING:
             follower.next_seq = follower.matched + 1
             if self.position_at(follower.matched) is None:
@@ -290,7 +289,7 @@ class Replication:
                 continue
             still_open = True
             bound_ms = LEARN_RETRY_MS if state is FollowerState.LEARNING else TAKEOVER_RETRY_MS
-            if now_ms - follower.asked_ms >= bound_ms:
+            if now_ms - follower.asked_ms >= self._around.patience_ms(follower.node, bound_ms):
                 self.link_up(follower.node)
         return still_open
 

@@ -98,6 +98,9 @@ class Surroundings(Protocol):
     def distance_ms(self, node: str) -> float:
         """Smoothed round-trip time; infinite where unknown."""
 
+    def patience_ms(self, node: str, base_ms: int) -> int:
+        """How long to wait for a node's answer: ``base_ms`` and a few of its round trips."""
+
     def transact(self, transaction: Transaction, done: Callable[[Outcome | None], None]) -> None:
         """``done`` gets the outcome; None where it is unknown or coordination is out of reach."""
 

@@ -1,7 +1,7 @@
 """Requests on their way to the owner of their shard, wherever that is, until they are answered.
 
-Model: a request is at one place: with an owner of ours, forwarded to another manager, or homeless (waiting for an owner to
-be known, reachable or replaced). Whatever goes wrong makes it homeless, and it is repeated under the same id.
+Model: a request is at one place: with an owner of ours, forwarded to another manager, or homeless (waiting for an owner
+to be known, reachable or replaced). Whatever goes wrong makes it homeless, and it is repeated under the same id.
 Invariant: every request is finished exactly once, at its deadline at the latest.
 """
 

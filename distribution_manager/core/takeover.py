@@ -206,7 +206,9 @@ class Takeover:
 
     def retry(self) -> None:
         """Asks again where an answer has not come in time. With the best replica gone, chooses anew."""
-        if self._asking or self._around.now.monotonic_ms - self._asked_ms < TAKEOVER_RETRY_MS:
+        nodes = [self._best] if self.step is Step.FETCH else [replica.node for replica in self.record.replicas]
+        bound_ms = max((self._around.patience_ms(node, TAKEOVER_RETRY_MS) for node in nodes), default=TAKEOVER_RETRY_MS)
+        if self._asking or self._around.now.monotonic_ms - self._asked_ms < bound_ms:
             return
         if self.step is Step.LOCK:
             self._read_again()

@@ -38,7 +38,7 @@ class Remove(msgspec.Struct, frozen=True):
 
 
 class Transaction(msgspec.Struct, frozen=True):
-    """If every comparison holds, carries out the changes, in order; then, in any case, reads ``reads``, linearizably."""
+    """If every comparison holds, carries out the changes, in order; then, either way, reads ``reads``, linearizably."""
 
     compares: list[Compare]
     changes: list[Put | Remove]

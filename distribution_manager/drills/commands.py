@@ -7,7 +7,7 @@ from pathlib import Path
 
 from distribution_manager.coordination.embedded import ELECTION_MS, HEARTBEAT_MS, EmbeddedEtcdError, find_etcd
 from distribution_manager.drills.ports import LOOPBACK
-from distribution_manager.drills.state import ClusterError, ClusterState, Member
+from distribution_manager.drills.state import SECRET_FILE, ClusterError, ClusterState, Member
 
 PEER_NAME = "etcd"
 
@@ -21,9 +21,9 @@ class Commands:
             case "etcd":
                 return self.etcd(member, data_dir / "etcd")
             case "node":
-                return self.node(state, member, data_dir / member.name)
+                return self.node(state, member, data_dir)
             case "manager":
-                return self.manager(state, member)
+                return self.manager(state, member, data_dir)
 
     def etcd(self, member: Member, data_dir: Path) -> list[str]:
         try:
@@ -51,11 +51,12 @@ class Commands:
             "region": member.region,
             "cluster": state.cluster,
             "listen": f"{LOOPBACK}:{member.ports['link']}",
-            "data": str(data_dir),
+            "data": str(data_dir / member.name),
+            "secret-file": str(data_dir / SECRET_FILE),
         }
         return [sys.executable, "-m", "shadow_nodes", *_arguments(options)]
 
-    def manager(self, state: ClusterState, member: Member) -> list[str]:
+    def manager(self, state: ClusterState, member: Member, data_dir: Path) -> list[str]:
         etcd = state.members["etcd"]
         nodes = [other for other in state.members.values() if other.kind == "node" and other.region == member.region]
         options = {
@@ -66,6 +67,7 @@ class Commands:
             "link-listen": f"{LOOPBACK}:{member.ports['link']}",
             "etcd": f"{LOOPBACK}:{etcd.ports['client']}",
             "nodes": ",".join(f"{LOOPBACK}:{node.ports['link']}" for node in nodes),
+            "secret-file": str(data_dir / SECRET_FILE),
         }
         return [sys.executable, "-m", "distribution_manager", "manager", *_arguments(options)]
 

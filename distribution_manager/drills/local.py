@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from distribution_manager.drills import ports, probes
 from distribution_manager.drills.commands import Commands
@@ -32,7 +32,16 @@ from distribution_manager.drills.processes import (
     state_of,
     wait_stopped,
 )
-from distribution_manager.drills.state import ClusterError, ClusterState, DataLock, Member, load_state, save_state
+from distribution_manager.drills.state import (
+    ClusterError,
+    ClusterState,
+    DataLock,
+    Member,
+    load_state,
+    make_secret,
+    read_secret,
+    save_state,
+)
 
 READY_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 10.0
@@ -124,6 +133,10 @@ class LocalCluster:
 
     def log_path(self, name: str) -> Path:
         return self.data_dir / "logs" / f"{name}.log"
+
+    def ask(self, name: str, path: str, timeout_s: float = probes.PROBE_TIMEOUT_S) -> Any:
+        """What a node or manager answers to a GET of JSON at ``path``; None when it does not."""
+        return probes.get_json(self.member(name).ports["link"], path, timeout_s, read_secret(self.data_dir))
 
     # starting and stopping
 
@@ -258,6 +271,7 @@ class LocalCluster:
         try:
             for folder in (self.data_dir, self.data_dir / "logs", self.data_dir / "requests"):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_secret(self.data_dir)
         except OSError as error:
             raise ClusterError(f"{self.data_dir} cannot be used ({error.strerror}): use another --data") from error
 

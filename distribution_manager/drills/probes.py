@@ -19,11 +19,11 @@ _READY: Final[dict[Kind, tuple[str, str]]] = {
 }
 
 
-def get(port: int, path: str, timeout_s: float = PROBE_TIMEOUT_S) -> tuple[int, bytes] | None:
+def get(port: int, path: str, timeout_s: float = PROBE_TIMEOUT_S, secret: str = "") -> tuple[int, bytes] | None:
     """Status and body of a GET; None when there is no answer."""
     connection = http.client.HTTPConnection(LOOPBACK, port, timeout=timeout_s)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers={"Authorization": f"Bearer {secret}"} if secret else {})
         response = connection.getresponse()
         return response.status, response.read()
     except (OSError, http.client.HTTPException):
@@ -32,9 +32,9 @@ def get(port: int, path: str, timeout_s: float = PROBE_TIMEOUT_S) -> tuple[int, 
         connection.close()
 
 
-def get_json(port: int, path: str, timeout_s: float = PROBE_TIMEOUT_S) -> Any:
+def get_json(port: int, path: str, timeout_s: float = PROBE_TIMEOUT_S, secret: str = "") -> Any:
     """The JSON of a successful GET, else None."""
-    answer = get(port, path, timeout_s)
+    answer = get(port, path, timeout_s, secret)
     if answer is None or answer[0] != http.HTTPStatus.OK:
         return None
     try:

@@ -28,7 +28,7 @@ _DEAD: Final = frozenset("ZXx")
 
 
 class ProcessState(enum.StrEnum):
-    RUNNING = "running"
+    RUNNING = "up"
     FROZEN = "frozen"
     STOPPED = "stopped"
 

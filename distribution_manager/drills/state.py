@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 from pathlib import Path
 from typing import Final, Literal
 
@@ -18,6 +19,8 @@ from distribution_manager.drills.processes import ProcessId
 
 STATE_FILE: Final = "cluster.json"
 LOCK_FILE: Final = "cluster.lock"
+SECRET_FILE: Final = "secret"
+SECRET_BYTES: Final = 32
 
 Kind = Literal["etcd", "node", "manager"]
 
@@ -63,6 +66,22 @@ def save_state(data_dir: Path, state: ClusterState) -> None:
     path, new = data_dir / STATE_FILE, data_dir / f"{STATE_FILE}.new"
     new.write_bytes(msgspec.json.format(msgspec.json.encode(state), indent=2) + b"\n")
     new.replace(path)
+
+
+def make_secret(data_dir: Path) -> None:
+    """The secret that this cluster's managers and nodes share, made once and readable by its owner only."""
+    path = data_dir / SECRET_FILE
+    if not path.exists():
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(secrets.token_hex(SECRET_BYTES) + "\n")
+
+
+def read_secret(data_dir: Path) -> str:
+    """Empty where there is none."""
+    try:
+        return (data_dir / SECRET_FILE).read_text().strip()
+    except OSError:
+        return ""
 
 
 class DataLock:

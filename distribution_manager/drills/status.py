@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from distribution_manager.drills import ports, probes
+from distribution_manager.drills import ports
 from distribution_manager.drills.local import LocalCluster
 from distribution_manager.drills.processes import ProcessState
 from distribution_manager.drills.state import Member
@@ -65,7 +65,7 @@ def _ask(cluster: LocalCluster, managers: Iterable[Member]) -> tuple[str | None,
     for member in managers:
         if cluster.state_of(member.name) is not ProcessState.RUNNING:
             continue
-        report = probes.get_json(member.ports["link"], STATUS_PATH, STATUS_TIMEOUT_S)
+        report = cluster.ask(member.name, STATUS_PATH, STATUS_TIMEOUT_S)
         if isinstance(report, dict):
             return member.name, report
     return None, {}
@@ -86,12 +86,13 @@ def _local(cluster: LocalCluster, member: Member) -> Report:
 
 def _merge(reported: Sequence[Report], local: Sequence[Report]) -> list[Report]:
     """The kernel's word on a local process's pid, and on its state unless it runs; the manager's on the rest."""
-    merged = {entry["name"]: dict(entry) for entry in reported}
+    known = {entry["name"]: entry for entry in reported}
+    merged = []
     for entry in local:
-        known = merged.setdefault(entry["name"], entry)
-        state = known["state"] if entry["state"] == ProcessState.RUNNING else entry["state"]
-        merged[entry["name"]] = known | entry | {"state": state}
-    return list(merged.values())
+        other = known.pop(entry["name"], entry)
+        state = other["state"] if entry["state"] == ProcessState.RUNNING else entry["state"]
+        merged.append(other | entry | {"state": state})
+    return [*merged, *known.values()]
 
 
 def _queues(queues: Sequence[Report]) -> list[tuple[str, ...]]:

@@ -76,6 +76,11 @@ class Resolver:
         """The endpoints did not answer: ask anew the next time."""
         self._fresh.discard(address)
 
+    async def close(self) -> None:
+        """Nothing is held between questions but answers."""
+        self._answers.clear()
+        self._fresh.clear()
+
     async def _ask(self, address: str) -> tuple[list[Endpoint], float]:
         if address.startswith("_"):
             return await self._service(address)

@@ -60,7 +60,7 @@ class Gate(Protocol):
     """Signature check and authorisation. Both methods are called for every request and raise SqsError to refuse it."""
 
     def authorize(self, request: web.BaseRequest, body: bytes) -> Caller:
-        """Before anything is parsed: who signed this? ``body`` is the whole one, decompressed."""
+        """Before anything is parsed: who signed this? ``body`` as it was sent, compressed or not."""
 
     def permit(self, caller: Caller, operation: str, queue_name: str, queue: QueueMetadata | None) -> None:
         """After parsing: may the caller do this? ``queue`` is None where there is none (yet).

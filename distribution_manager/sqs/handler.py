@@ -16,7 +16,7 @@ from aiohttp import web
 
 from distribution_manager.sqs import errors, json_codec, query_codec
 from distribution_manager.sqs.backend import Backend, QueueGone, Unavailable
-from distribution_manager.sqs.body import read_body
+from distribution_manager.sqs.body import decompressed, read_body
 from distribution_manager.sqs.config import Gate, OpenGate, SqsConfig
 from distribution_manager.sqs.errors import SqsError, queue_does_not_exist
 from distribution_manager.sqs.service import Call, Service
@@ -82,6 +82,7 @@ class _Endpoint:
         try:
             body = await read_body(request, self._body_bytes_max)
             caller = self._service.gate.authorize(request, body)
+            body = decompressed(request, body, self._body_bytes_max)
             operation = json_codec.decode_operation(target or "")
             name = operation.name
             call = Call(self._service, request, caller, name, query=False)
@@ -104,6 +105,7 @@ class _Endpoint:
                 raise SqsError(errors.METHOD_NOT_ALLOWED, f"The HTTP method {request.method} is not supported.")
             body = await read_body(request, self._body_bytes_max)
             caller = self._service.gate.authorize(request, body)
+            body = decompressed(request, body, self._body_bytes_max)
             form = query_codec.parse_form(request.rel_url.raw_query_string, body)
             operation = query_codec.decode_operation(form)
             name = operation.name

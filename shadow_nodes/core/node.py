@@ -1,7 +1,7 @@
 """The node: its replicas, its links to managers, and what it has seen of them.
 
-Model: messages step in with the time; ``take_sends`` gives what may be sent at once, ``take_batch`` what must be written,
-with the answers that may be sent only after it is written. One batch carries all shards' writes: one fsync for all.
+Model: messages step in with the time; ``take_sends`` gives what may be sent at once, ``take_batch`` what must be
+written, with the answers that may be sent only after it is written. One batch carries all shards' writes: one fsync for all.
 Invariant: no promise and no Appended leaves before the write that makes it true has returned.
 """
 
@@ -143,7 +143,7 @@ class NodeCore:
         self._sends.append((link, Sightings(list(self._sightings.values()))))
 
     def disconnected(self, link: LinkId) -> None:
-        """The link is closed. That the process behind it is gone is for managers to conclude, from a quorum of nodes."""
+        """The link is closed. Whether the process behind it is gone is for managers to conclude, from a quorum."""
         gone = self._links.pop(link, None)
         if gone is None:
             return

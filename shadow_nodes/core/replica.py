@@ -1,8 +1,9 @@
 """One shard on this node: the promise, the log, and the state machine behind it.
 
-Model: log = committed prefix + a tail that an owner may still cut. ``matched`` is the end of what this token's owner has
-itself placed or confirmed here; beyond it the tail may be a dead owner's.
-Invariants: the promised token never goes back; nothing at or below ``committed`` is ever cut; what is applied is committed.
+Model: log = committed prefix + a tail that an owner may still cut. ``matched`` is the end of what this token's owner
+has itself placed or confirmed here; beyond it the tail may be a dead owner's.
+Invariants: the promised token never goes back; nothing at or below ``committed`` is ever cut; only what is committed is
+applied.
 Sources: Ongaro & Ousterhout 2014, section 5.3 (log matching); the BookKeeper protocol document (fencing).
 """
 

@@ -159,7 +159,7 @@ def test_detached_life(detached: Path) -> None:
 
     assert shadowq("kill", "manager-r2", "etcd", "--data", detached).returncode == 0
     report = json.loads(shadowq("status", "--json", "--data", detached).stdout)
-    assert [manager["state"] for manager in report["managers"]] == ["running", "stopped"]
+    assert [manager["state"] for manager in report["managers"]] == ["up", "stopped"]
     assert report["etcd"]["state"] == "stopped"
     assert report["etcd"]["pid"] is None
     assert_one_line(shadowq("kill", "etcd", "--data", detached), "etcd is not running", "shadowq restart etcd")

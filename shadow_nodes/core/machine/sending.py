@@ -7,7 +7,7 @@ import hashlib
 from shadow_nodes.core.machine.message import FRESH, Delivery
 from shadow_nodes.core.machine.state import State
 from shadow_nodes.core.machine.window import Duplicate
-from shadow_nodes.protocol.commands import Accept, Content, Refusal, Refused, Send, Sent
+from shadow_nodes.protocol.commands import Accept, Content, Refusal, Send, Sent
 from shadow_nodes.protocol.limits import VISIBILITY_TIMEOUT_MAX_MS
 
 SWEPT_PER_SEND_MAX = 20

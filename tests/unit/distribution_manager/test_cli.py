@@ -12,7 +12,7 @@ from distribution_manager import cli
 from distribution_manager.config import ManagerConfig
 from distribution_manager.drills.commands import Commands
 from distribution_manager.drills.plan import PORT_DEFAULT, plan
-from distribution_manager.drills.state import ClusterError
+from distribution_manager.drills.state import ClusterError, make_secret, read_secret
 
 
 def test_defaults() -> None:
@@ -78,10 +78,12 @@ def test_what_up_starts_parses(tmp_path: Path) -> None:
     state = plan(None, ["a", "b"], 9324)
     for member in state.members.values():
         member.ports = {name: port or 9999 for name, port in member.ports.items()}
+    make_secret(tmp_path)
     command = Commands().command(state, state.members["manager-b"], tmp_path)
     config = ManagerConfig.from_text(vars(cli.build_parser().parse_args(command[3:])))
     assert (config.name, config.region, config.cluster) == ("manager-b", "b", state.cluster)
     assert config.endpoint == "http://127.0.0.1:9325"
+    assert config.secret() == read_secret(tmp_path).encode()
     assert [str(node) for node in config.nodes] == ["127.0.0.1:9999"]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from typing import Any
 
 import machine_driver
@@ -38,6 +40,8 @@ from shadow_nodes.protocol.commands import (
 PER_ENTRY = 4
 IN_FLIGHT_MAX = 6
 RETENTION_MS = 60_000
+RECEIVE_TIMEOUTS = [None, None, None, 0, 500, 5_000]
+DELAYS = [None, None, None, 0, 500, 2_000]
 
 contents = st.builds(
     Content,
@@ -46,7 +50,7 @@ contents = st.builds(
     group_id=st.sampled_from(["g", "g", "h", "i", ""]),
     deduplication_id=st.sampled_from(["", "", "d", "e", "f"]),
     sender_id=st.sampled_from(["", "s"]),
-    delay_ms=st.sampled_from([None, None, 0, 500, 2_000]),
+    delay_ms=st.sampled_from(DELAYS),
 )
 picks = st.integers(0, 30)
 timeouts = st.sampled_from([0, 300, 5_000, 5_000, 43_200_000])
@@ -200,18 +204,8 @@ def check_waiting(history: list[Entry], seen: Histories, at_ms: int) -> None:
     assert ready or isinstance(result, Refused) or result == Batch([])
 
 
-@pytest.mark.parametrize("fifo", [False, True], ids=["standard", "fifo"])
-@settings(
-    max_examples=150,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-@given(
-    steps=st.lists(entries, min_size=1, max_size=25), lazy=st.booleans(), seal=st.booleans(), release=st.integers(0, 9)
-)
-def test_the_machine_agrees_with_the_reference(
-    fifo: bool, steps: list[Any], lazy: bool, seal: bool, release: int
-) -> None:
+def run(fifo: bool, steps: list[Any], lazy: bool, seal: bool, release: int) -> None:
+    """One machine that never stops, one that is restarted, and the reference: always the same answers."""
     seen = Histories(fifo)
     store = machine_driver.RowStore(lazy)
     steady, restarted = Machine(), Machine(store.read_content)
@@ -253,3 +247,66 @@ def test_the_machine_agrees_with_the_reference(
                 restarted.release_contents(release)
             assert restarted.digest() == digest
     assert restarted.digest() == steady.digest()
+
+
+@pytest.mark.parametrize("fifo", [False, True], ids=["standard", "fifo"])
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(
+    steps=st.lists(entries, min_size=1, max_size=25), lazy=st.booleans(), seal=st.booleans(), release=st.integers(0, 9)
+)
+def test_the_machine_agrees_with_the_reference(
+    fifo: bool, steps: list[Any], lazy: bool, seal: bool, release: int
+) -> None:
+    run(fifo, steps, lazy, seal, release)
+
+
+def dense_steps(chance: random.Random, length: int) -> list[Any]:
+    """Histories in which handles are mostly good and most commands have something to do."""
+
+    def content() -> Content:
+        deduplication_id = str(chance.randrange(12)) if chance.random() < 0.9 else ""
+        return Content(
+            "abc"[chance.randrange(3)], b"", chance.choice("gghi"), deduplication_id, "s", "", chance.choice(DELAYS)
+        )
+
+    def pick() -> int:
+        return int(chance.expovariate(0.6))
+
+    def some(one: Callable[[], Any]) -> list[Any]:
+        return [one() for _ in range(chance.randint(1, 3))]
+
+    makers: list[tuple[int, Callable[[], Any]]] = [
+        (6, lambda: Send(some(content))),
+        (8, lambda: Receive(chance.choice([1, 2, 3]), chance.choice(RECEIVE_TIMEOUTS), chance.choice(["", "t", "t"]))),
+        (5, lambda: ("delete", some(pick))),
+        (3, lambda: ("change", some(lambda: (pick(), chance.choice([0, 300, 5_000, 50_000, 43_200_000]))))),
+        (2, lambda: ("accept", chance.choice([0, 0, -1, 1]), some(lambda: (content(), chance.randrange(20))))),
+        (2, lambda: ("settle", chance.randrange(4))),
+        (2, lambda: Move("task", chance.choice([1, 3]), chance.choice(["", "elsewhere"]))),
+        (1, lambda: Tick() if chance.random() < 0.8 else Purge()),
+        (1, lambda: ("configure", chance.choice([0, 1, 2]), chance.choice([0, 500]), RETENTION_MS, True, True)),
+    ]
+
+    def command() -> Any:
+        return chance.choices([make for _, make in makers], [weight for weight, _ in makers])[0]()
+
+    return [
+        (
+            chance.choice([0, 0, 0, 1, 300, 500, 5_000, 20_000, 45_000] + [130_000, 290_000] * (chance.random() < 0.1)),
+            [(0, -1 if chance.random() < 0.03 else 0, command()) for _ in range(chance.randint(1, 3))],
+            chance.choice([0, 0, 2]),
+            chance.choice(["", "", "checkpoint", "restart", "sweep"]),
+        )
+        for _ in range(length)
+    ]
+
+
+@pytest.mark.parametrize("fifo", [False, True], ids=["standard", "fifo"])
+@pytest.mark.parametrize("seed", range(100))
+def test_the_machine_agrees_with_the_reference_on_dense_histories(fifo: bool, seed: int) -> None:
+    chance = random.Random(seed)
+    run(fifo, dense_steps(chance, 50), chance.random() < 0.5, chance.random() < 0.1, chance.choice([0, 0, 3]))
