@@ -48,6 +48,12 @@ def test_a_wrong_manager_setting_is_one_line(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err == "shadowq: etcd: is needed: etcd's client endpoints, host:port, comma-separated\n"
 
 
+def test_etcd_out_of_reach_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(cli, "ETCD_WAIT_S", 0.01)
+    assert cli.main(["manager", "--name", "m", "--region", "r", "--etcd", "127.0.0.1:1"]) == cli.FAILED
+    assert capsys.readouterr().err.startswith("shadowq: etcd: cannot be reached at 127.0.0.1:1: start it, or")
+
+
 @pytest.mark.parametrize(
     ("regions", "port", "text"),
     [
