@@ -64,11 +64,12 @@ def _scoped(content: Content, name: str, per_group: bool) -> str:
 def accept(state: State, command: Accept) -> None:
     """Takes letters over, with new keys but their own ids and times; without delay, without looking for duplicates.
 
-    Gaps between numbers are normal: the letters between went to other queues.
+    Numbers rise, with gaps: an outbox serves several targets. What is not above the last number taken was taken before.
     """
-    last = state.accepted.last.get(command.source, 0)
-    new = [letter for letter in command.letters if letter.number > last]
-    for letter in new:
-        state.put(letter.content, letter.message_id, letter.sent_ms, letter.source, 0)
-    if new:
-        state.accepted.take(command.source, max(letter.number for letter in new))
+    last = before = state.accepted.last.get(command.source, 0)
+    for letter in command.letters:
+        if letter.number > last:
+            state.put(letter.content, letter.message_id, letter.sent_ms, letter.source, 0)
+            last = letter.number
+    if last > before:
+        state.accepted.take(command.source, last)

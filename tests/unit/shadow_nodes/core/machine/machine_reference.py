@@ -296,11 +296,10 @@ class Reference:
         self.sealed = True
 
     def accept(self, command: Accept, *_: Any) -> None:
-        last = self.accepted.get(command.source, 0)
-        new = [letter for letter in command.letters if letter.number > last]
-        for letter in new:
-            self.add(letter.content, letter.message_id, letter.sent_ms, letter.source, 0)
-            self.accepted[command.source] = max(letter.number, self.accepted.get(command.source, 0))
+        for letter in command.letters:
+            if letter.number > self.accepted.get(command.source, 0):
+                self.add(letter.content, letter.message_id, letter.sent_ms, letter.source, 0)
+                self.accepted[command.source] = letter.number
 
     def settle(self, command: Settle, *_: Any) -> None:
         self.letters = [letter for letter in self.letters if letter.number > command.through]

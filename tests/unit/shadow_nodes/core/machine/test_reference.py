@@ -79,7 +79,7 @@ commands = st.one_of(
         st.booleans(),
     ),
 )
-operations = st.tuples(st.integers(0, 1), st.sampled_from([0, 0, 0, 0, 0, 0, -1, -2]), commands)
+operations = st.tuples(st.integers(0, 1), st.sampled_from([0, 0, 0, 0, 0, 0, -2, -3]), commands)
 entries = st.tuples(
     st.sampled_from([0, 0, 1, 200, 500, 1_000, 5_000, 29_000, 61_000, 120_000, 300_000]),
     st.lists(operations, min_size=1, max_size=4),
@@ -108,7 +108,7 @@ class Histories:
         ops = []
         for session, back, drawn_command in drawn:
             self.counters[session] += 2
-            counter = self.counters[session] + 2 * back
+            counter = self.counters[session] + back
             ops.append(Operation(session, counter, self.command(drawn_command)))
         if mark_step:
             self.marks[0] = self.counters[0] - 2 * mark_step
@@ -129,8 +129,7 @@ class Histories:
                     Letter(first + i, (55, i, 0), content, self.now - pick * 4_000, "here", "s" if pick % 3 else "")
                     for i, (content, pick) in enumerate(some)
                 ]
-                if offset <= 0:
-                    self.taken = max(self.taken, first + len(letters) - 1)
+                self.taken = max(self.taken, first + len(letters) - 1)
                 return Accept("origin/0", letters)
             case ("settle", step):
                 self.settled += step
@@ -297,7 +296,10 @@ def dense_steps(chance: random.Random, length: int) -> list[Any]:
     return [
         (
             chance.choice([0, 0, 0, 1, 300, 500, 5_000, 20_000, 45_000] + [130_000, 290_000] * (chance.random() < 0.1)),
-            [(0, -1 if chance.random() < 0.03 else 0, command()) for _ in range(chance.randint(1, 3))],
+            [
+                (0, chance.choice([-2, -3, -5]) if chance.random() < 0.05 else 0, command())
+                for _ in range(chance.randint(1, 3))
+            ],
             chance.choice([0, 0, 2]),
             chance.choice(["", "", "checkpoint", "restart", "sweep"]),
         )
