@@ -36,8 +36,8 @@ async def read_body(request: web.BaseRequest, bytes_max: int) -> bytes:
 def decompressed(request: web.BaseRequest, body: bytes, bytes_max: int) -> bytes:
     """Raises SqsError past the bound, and where it cannot be done. No other encoding than gzip is known.
 
-    A server of ``make_server`` leaves this to us: aiohttp would drop the connection over a damaged body. On a route aiohttp
-    has done it; then nothing begins like gzip any more.
+    A server of ``make_server`` leaves this to us: aiohttp would drop the connection over a damaged body. On a route
+    aiohttp has done it; then nothing begins like gzip any more.
     """
     if body.startswith(_GZIP_MAGIC) and "gzip" in request.headers.get("Content-Encoding", "").lower():
         return _decompress(body, bytes_max)

@@ -107,13 +107,14 @@ class Call:
         """
         try:
             executed = await self.backend.execute(queue, command, wait_ms=wait_ms)
+            check_refused(executed)
         except QueueGone:
             successor = await self.backend.look_up_queue(queue.name)
             if successor is None or successor.queue_id == queue.queue_id:
                 raise
             queue = successor
             executed = await self.backend.execute(queue, command, wait_ms=wait_ms)
-        check_refused(executed)
+            check_refused(executed)
         return queue, executed
 
 

@@ -17,6 +17,7 @@ from shadow_nodes.protocol.commands import (
     Entry,
     Operation,
     Result,
+    Seal,
     Session,
     Settle,
     Summary,
@@ -118,6 +119,9 @@ class FakeBackend:
         if queue.queue_id not in self.machines:
             raise QueueGone
         return self.machines[queue.queue_id].summary(self.now_ms)
+
+    def seal(self, queue: QueueMetadata) -> None:
+        self._apply(queue.queue_id, Seal())
 
     # --- inside
 

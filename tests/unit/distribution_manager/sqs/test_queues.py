@@ -326,6 +326,22 @@ def test_a_queue_that_the_cache_does_not_have_yet(server: Any, sqs: Any, url: st
     sqs.send_message(QueueUrl=url, MessageBody="x")
 
 
+def test_a_sealed_namesake_in_the_cache(server: Any, sqs: Any, url: str) -> None:
+    """Between the seal and the burial of a queue its machine still answers, with a refusal."""
+    old = server.backend.queues["orders"]
+    machine = server.backend.machines[old.queue_id]
+    sqs.delete_queue(QueueUrl=url)
+    server.backend.machines[old.queue_id] = machine
+    server.backend.seal(old)
+    server.backend.stale["orders"] = old
+    with pytest.raises(sqs.exceptions.QueueDoesNotExist):
+        sqs.send_message(QueueUrl=url, MessageBody="x")
+    server.backend.stale.clear()
+    sqs.create_queue(QueueName="orders")
+    server.backend.stale["orders"] = old
+    sqs.send_message(QueueUrl=url, MessageBody="x")
+
+
 def test_a_deleted_namesake_in_the_cache(server: Any, sqs: Any, url: str) -> None:
     old = server.backend.queues["orders"]
     sqs.send_message(QueueUrl=url, MessageBody="x")
