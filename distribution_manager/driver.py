@@ -1,7 +1,7 @@
 """Runs the core: gives it the time and what has come, carries out what it wants, once per loop turn.
 
-Model: every callback from links, coordination or clients steps into the core and asks for a flush; the flush runs at the
-end of the loop turn, so that all that came in one turn shares entries, frames and confirmation rounds.
+Model: every callback from links, coordination or clients steps into the core and asks for a flush; the flush runs at
+the end of the loop turn, so that all that came in one turn shares entries, frames and confirmation rounds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The manager, without its sockets: what comes in steps in, what is to be done goes out through ``Effects``.
 
-Model: one object per process. The driver sets the time with ``turn``, steps in what has come, and calls ``flush`` at the
-end of its loop turn: everything that came in one turn shares entries, frames and confirmation rounds.
+Model: one object per process. The driver sets the time with ``turn``, steps in what has come, and calls ``flush`` at
+the end of its loop turn: everything that came in one turn shares entries, frames and confirmation rounds.
 Invariant: nothing here waits, reads a clock or draws a random number; the same inputs give the same effects.
 """
 

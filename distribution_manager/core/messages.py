@@ -36,7 +36,8 @@ class Forward(Value, frozen=True, tag=4):
     """Carry this operation out, under its id; answered by Reply with the same ``request``.
 
     ``command`` None asks for the Summary. ``deadline_ms``: Unix time after which nobody waits for it any more: it must
-    not be sequenced then. ``wait_ms``: how long a receive may wait for messages. ``hops``: how often it may be passed on.
+    not be sequenced then. ``wait_ms``: how long a receive may wait for messages. ``hops``: how often it may be
+    passed on.
     """
 
     request: int

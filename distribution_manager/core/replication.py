@@ -1,7 +1,7 @@
 """An owner's log on its way to the replicas: the window, the followers, the quorum.
 
-Model: ``window`` holds the entries after ``base``; each follower has ``matched`` (it holds our log up to there, on disk)
-and ``next_seq`` (what to send it next). A node is a follower; whether its vote counts is for ``voter_sets`` to say.
+Model: ``window`` holds the entries after ``base``; each follower has ``matched`` (it holds our log up to there, on
+disk) and ``next_seq`` (what to send it next). A node is a follower; whether its vote counts, ``voter_sets`` say.
 Invariant: ``commit_seq`` moves only to an entry of this epoch that a quorum of every voter set holds; what it passes is
 committed for ever. Sources: Ongaro & Ousterhout 2014, sections 5.3, 5.4.2 and 6 (joint sets).
 """
@@ -298,6 +298,10 @@ class Replication:
     def keeps_up(self, node: str) -> bool:
         follower = self.followers.get(node)
         return follower is not None and follower.state is FollowerState.STREAMING
+
+    @property
+    def all_keep_up(self) -> bool:
+        return all(follower.state is FollowerState.STREAMING for follower in self.followers.values())
 
     def current_voters(self) -> list[Follower]:
         """Voters of the newest set that are linked, fenced and hold everything that is committed, nearest first."""

@@ -1,7 +1,7 @@
 """The node: its replicas, its links to managers, and what it has seen of them.
 
 Model: messages step in with the time; ``take_sends`` gives what may be sent at once, ``take_batch`` what must be
-written, with the answers that may be sent only after it is written. One batch carries all shards' writes: one fsync for all.
+written, with the answers that may be sent only after it is written. One batch carries all shards' writes: one fsync.
 Invariant: no promise and no Appended leaves before the write that makes it true has returned.
 """
 

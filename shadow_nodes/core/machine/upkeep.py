@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shadow_nodes.core.machine.state import State
 from shadow_nodes.protocol.commands import Configure, Settle
+from shadow_nodes.protocol.limits import EXPIRE_PER_ENTRY_MAX
 
 
 def configure(state: State, command: Configure) -> None:
@@ -30,7 +31,11 @@ def settle(state: State, command: Settle) -> None:
 
 
 def tick(state: State) -> None:
-    """Drops expired messages, in flight or not; then sweeps windows and sessions."""
+    """Drops expired messages, in flight or not; then sweeps windows and sessions.
+
+    Sweeping must not use up the entry's budget: a machine loaded from rows has less to sweep than one that never
+    stopped, and would drop more messages.
+    """
     shelf, now_ms = state.shelf, state.now_ms
     horizon_ms = now_ms - state.settings.retention_ms
     while state.budget:
@@ -42,7 +47,7 @@ def tick(state: State) -> None:
     for message in shelf.expired(horizon_ms, state.budget):
         state.budget -= 1
         state.drop(message)
-    state.budget -= state.duplicates.sweep(now_ms, state.budget)
-    state.budget -= state.attempts.sweep(now_ms, state.budget)
+    state.duplicates.sweep(now_ms, EXPIRE_PER_ENTRY_MAX)
+    state.attempts.sweep(now_ms, EXPIRE_PER_ENTRY_MAX)
     state.sessions.end_idle(now_ms)
     state.ticked_ms = now_ms

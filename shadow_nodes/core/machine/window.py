@@ -64,17 +64,16 @@ class Window(Generic[R]):
         """A record was changed in place."""
         self._changed[record.number] = record
 
-    def sweep(self, now_ms: int, limit: int) -> int:
-        """Forgets at most ``limit`` records that have ended; returns how many."""
+    def sweep(self, now_ms: int, limit: int) -> None:
+        """Forgets at most ``limit`` records that have ended."""
         records = self._records
-        swept = 0
-        while swept < limit and records and records[0].began_ms + self.length_ms <= now_ms:
+        for _ in range(min(limit, len(records))):
+            if records[0].began_ms + self.length_ms > now_ms:
+                break
             record = records.popleft()
             self._changed.pop(record.number, None)
             if self._by_name[record.name] is record:
                 del self._by_name[record.name]
-            swept += 1
-        return swept
 
     def end_ms(self) -> int:
         """When the first record ends; 0: there is none."""

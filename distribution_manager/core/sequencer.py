@@ -1,0 +1,170 @@
+"""Operations into entries: what waits, what is under way, and the shard's time.
+
+Model: ``waiting`` requests go, in order, into the next entry; an entry is ``under way`` until it is committed.
+Invariant: entries' times never go back; every request that was taken on is in exactly one of waiting, under way, and
+what ``committed`` and ``drain`` have given back.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+
+from distribution_manager.core.limits import (
+    BYTES_UNDER_WAY_MAX,
+    ENTRIES_UNDER_WAY_MAX,
+    ENTRY_FULL_OPERATIONS,
+    ENTRY_PACE_MS,
+)
+from distribution_manager.core.messages import Verdict
+from distribution_manager.core.replication import Replication
+from distribution_manager.core.request import Request, Surroundings
+from shadow_nodes.protocol.commands import Command, Entry, Operation, Seal, Send, Session, encode
+from shadow_nodes.protocol.limits import ENTRY_BYTES_MAX, ENTRY_OPERATIONS_MAX
+
+
+class UnderWay(msgspec.Struct, gc=False):
+    seq: int
+    requests: list[Request]
+    size_bytes: int
+    since_ms: int
+
+
+class Sequencer:
+    def __init__(self, around: Surroundings) -> None:
+        self.waiting: deque[Request] = deque()
+        self.sealed = False
+        """A Seal is in the log, or on its way into it: later requests are refused."""
+        self.clock_offset_ms = 0
+        """What to add to the monotonic clock to have Unix time, by the shard's clock."""
+        self._around = around
+        self._internal: list[Command] = []
+        self._internal_counter = 0
+        self._under_way: deque[UnderWay] = deque()
+        self._under_way_bytes = 0
+        self._time_ms = 0
+        self._sequenced_ms = 0
+
+    def anchor(self, offset_ms: int, floor_ms: int) -> None:
+        """Sets the shard's clock; no entry will be stamped before ``floor_ms``."""
+        self.clock_offset_ms = offset_ms
+        self._time_ms = floor_ms
+
+    def now_ms(self) -> int:
+        """The shard's time."""
+        return self._around.now.monotonic_ms + self.clock_offset_ms
+
+    # --- taking on -------------------------------------------------------------------------------------------------
+
+    def offer(self, request: Request) -> None:
+        command = request.command
+        if isinstance(command, Send):
+            request.size_bytes = sum(len(item.body) + len(item.attributes) for item in command.messages)
+        self.waiting.append(request)
+
+    def add(self, command: Command) -> None:
+        """A command of the owner's own, under the session of its token; it is not repeated if the shard is lost."""
+        self._internal.append(command)
+
+    def seal(self) -> None:
+        """What is not sequenced by now comes too late."""
+        self.sealed = True
+        waiting, self.waiting = self.waiting, deque()
+        for request in waiting:
+            request.finish(request, Verdict.GONE, None, None)
+
+    def drain(self) -> list[Request]:
+        """Everything, to be handed back."""
+        requests = [*self.waiting, *(request for item in self._under_way for request in item.requests)]
+        self.waiting.clear()
+        self._under_way.clear()
+        return requests
+
+    # --- entries ---------------------------------------------------------------------------------------------------
+
+    def sequence(self, replication: Replication) -> list[tuple[int, list[Command]]]:
+        """Makes as many entries of what waits as the bounds allow. Returns their seqs and commands."""
+        made = []
+        while (self.waiting or self._internal) and self._may():
+            requests = self._take()
+            if requests or self._internal:
+                made.append(self.append(replication, requests))
+        return made
+
+    def _may(self) -> bool:
+        """While entries are under way the next one gathers: group commit, without delay when idle."""
+        if not self._under_way:
+            return True
+        if len(self._under_way) >= ENTRIES_UNDER_WAY_MAX or self._under_way_bytes >= BYTES_UNDER_WAY_MAX:
+            return False
+        if len(self.waiting) >= ENTRY_FULL_OPERATIONS:
+            return True
+        return self._around.now.monotonic_ms - self._sequenced_ms >= ENTRY_PACE_MS
+
+    def next_ms(self) -> int | None:
+        """When what waits may go; None where nothing waits for time alone."""
+        return self._sequenced_ms + ENTRY_PACE_MS if self.waiting and self._under_way else None
+
+    def _take(self) -> list[Request]:
+        requests: list[Request] = []
+        size_bytes = 0
+        now_ms = self.now_ms()
+        while self.waiting and len(requests) < ENTRY_OPERATIONS_MAX and size_bytes < ENTRY_BYTES_MAX:
+            request = self.waiting.popleft()
+            if request.finished:
+                continue
+            if request.deadline_ms <= now_ms:
+                request.finish(request, Verdict.EXPIRED, None, None)
+                continue
+            requests.append(request)
+            size_bytes += request.size_bytes
+            if isinstance(request.command, Seal):
+                self.seal()
+        return requests
+
+    def append(self, replication: Replication, requests: list[Request]) -> tuple[int, list[Command]]:
+        """Makes one entry, of these requests and of the owner's own commands."""
+        now_ms = self._around.now.monotonic_ms
+        self._time_ms = max(self._time_ms, now_ms + self.clock_offset_ms)
+        sessions: dict[int, int] = {}
+        marks: list[int] = []
+        operations = []
+        for request in requests:
+            index = sessions.get(request.session)
+            if index is None:
+                index = sessions[request.session] = len(sessions)
+                marks.append(request.answered_below)
+            elif request.answered_below > marks[index]:
+                marks[index] = request.answered_below
+            assert request.command is not None
+            operations.append(Operation(index, request.counter, request.command))
+        internal, self._internal = self._internal, []
+        for command in internal:
+            index = sessions.setdefault(replication.token.attempt, len(sessions))
+            if index == len(marks):
+                marks.append(self._internal_counter)
+            self._internal_counter += 1
+            operations.append(Operation(index, self._internal_counter, command))
+        entry = Entry(
+            replication.token.epoch,
+            replication.last.seq + 1,
+            self._time_ms,
+            [Session(session, marks[index]) for session, index in sessions.items()],
+            operations,
+        )
+        data = encode(entry)
+        seq = replication.append(data)
+        self._under_way.append(UnderWay(seq, requests, len(data), now_ms))
+        self._under_way_bytes += len(data)
+        self._sequenced_ms = now_ms
+        return seq, [operation.command for operation in operations]
+
+    def committed(self, commit_seq: int) -> list[UnderWay]:
+        """Entries that are committed now, in order; they are not under way any more."""
+        done = []
+        while self._under_way and self._under_way[0].seq <= commit_seq:
+            item = self._under_way.popleft()
+            self._under_way_bytes -= item.size_bytes
+            done.append(item)
+        return done
