@@ -1,7 +1,7 @@
 """A shard's owner: from the taking of its lock to the loss of it.
 
-Model: TAKING (see takeover.py) -> OPENING (its first entry is on the way) -> SERVING -> LOST. While SERVING, a request is
-with the desk (a receive that waits), the sequencer, the results or the confirmation; they do the work, this joins them.
+Model: TAKING (see takeover.py) -> OPENING (its first entry is on the way) -> SERVING -> LOST. While SERVING, a request
+is with the desk (a receive that waits), the sequencer, the results or the confirmation; they do the work, this joins.
 Invariants: nothing is answered before a quorum holds it under this epoch; no request is forgotten: losing the shard
 hands every one back, to be repeated under its id.
 """
