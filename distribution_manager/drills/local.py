@@ -197,6 +197,12 @@ class LocalCluster:
             self._request_restart(name, timeout_s)
         self.wait_ready([name], timeout_s)
 
+    def launch(self, name: str) -> None:
+        """Starts a member that is not running, without waiting for it. Only while this object holds the lock."""
+        assert self._lock.held, "another process starts and stops this cluster's members"
+        if self.state_of(name) is ProcessState.STOPPED:
+            self._spawn([name])
+
     def kill(self, *names: str) -> None:
         """kill -9, all before any is waited for. Raises ClusterError if one is not running."""
         for name in names:

@@ -28,7 +28,7 @@ _DEAD: Final = frozenset("ZXx")
 
 
 class ProcessState(enum.StrEnum):
-    RUNNING = "up"
+    UP = "up"
     FROZEN = "frozen"
     STOPPED = "stopped"
 
@@ -50,7 +50,7 @@ def state_of(process: ProcessId | None) -> ProcessState:
     stat = None if process is None else _stat(process.pid)
     if process is None or stat is None or stat[1] != process.started or stat[0] in _DEAD:
         return ProcessState.STOPPED
-    return ProcessState.FROZEN if stat[0] in _FROZEN else ProcessState.RUNNING
+    return ProcessState.FROZEN if stat[0] in _FROZEN else ProcessState.UP
 
 
 def send_signal(process: ProcessId | None, number: signal.Signals) -> bool:

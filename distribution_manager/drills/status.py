@@ -63,7 +63,7 @@ def render(report: Report) -> str:
 
 def _ask(cluster: LocalCluster, managers: Iterable[Member]) -> tuple[str | None, Report]:
     for member in managers:
-        if cluster.state_of(member.name) is not ProcessState.RUNNING:
+        if cluster.state_of(member.name) is not ProcessState.UP:
             continue
         report = cluster.ask(member.name, STATUS_PATH, STATUS_TIMEOUT_S)
         if isinstance(report, dict):
@@ -90,7 +90,7 @@ def _merge(reported: Sequence[Report], local: Sequence[Report]) -> list[Report]:
     merged = []
     for entry in local:
         other = known.pop(entry["name"], entry)
-        state = other["state"] if entry["state"] == ProcessState.RUNNING else entry["state"]
+        state = other["state"] if entry["state"] == ProcessState.UP else entry["state"]
         merged.append(other | entry | {"state": state})
     return [*merged, *known.values()]
 

@@ -229,7 +229,7 @@ def test_no_signal_goes_to_a_pid_used_again(tmp_path: Path) -> None:
     """What cluster.json says of a process that has ended must not hit whoever has its pid now: here, this test."""
     me = identify(os.getpid())
     assert me is not None
-    assert state_of(me) is ProcessState.RUNNING
+    assert state_of(me) is ProcessState.UP
     impostor = ProcessId(me.pid, "0")
     assert state_of(impostor) is ProcessState.STOPPED
     assert not send_signal(impostor, signal.SIGKILL)

@@ -1,0 +1,112 @@
+"""Real processes killed under continuous load: what clients saw is reconciled message by message.
+
+One cluster for all; each drill has queues of its own, and puts back what it killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+import pytest
+
+from distribution_manager.drills import faults
+from distribution_manager.drills.checkers import check
+from distribution_manager.drills.history import Recorder
+from distribution_manager.drills.local import LocalCluster
+from distribution_manager.drills.workload import Workload, WorkloadConfig, make_client
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+REPLICAS = 3
+BEFORE_S, DURING_S, AFTER_S = 2.0, 4.0, 2.0
+DRAIN_TIMEOUT_S = 90.0
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    with LocalCluster(tmp_path_factory.mktemp("cluster"), port=0) as running:
+        yield running
+
+
+def drill(
+    cluster: LocalCluster,
+    name: str,
+    fault: Callable[[str], Collection[str] | None],
+    path: Path,
+) -> None:
+    """``fault`` gets the standard queue's name, and returns the regions at whose endpoints calls may have failed."""
+    faults.start_everything(cluster)
+    queues = (name, f"{name}.fifo")
+    client = make_client(cluster.endpoints["us-east-1"])
+    client.create_queue(QueueName=queues[0])
+    client.create_queue(QueueName=queues[1], Attributes={"FifoQueue": "true"})
+    client.close()
+
+    recorder = Recorder(path / "history.jsonl")
+    workload = Workload(WorkloadConfig(cluster.endpoints, queues), recorder)
+    with contextlib.closing(recorder):
+        workload.start()
+        try:
+            time.sleep(BEFORE_S)
+            began = time.monotonic()
+            failing = fault(name)
+            recorder.mark(f"fault {name}", begin_s=began)
+            time.sleep(DURING_S)
+            faults.start_everything(cluster)
+            recorder.mark("restarted")
+            time.sleep(AFTER_S)
+            drained = workload.drain(DRAIN_TIMEOUT_S)
+        finally:
+            workload.stop()
+
+    verdict = check(recorder.history(), failing_endpoints=failing)
+    print(verdict)
+    assert verdict.verdict == "valid", f"{verdict}\n(history: {path}/history.jsonl)"
+    assert drained
+    assert verdict.counts["sends"] > 100, "hardly any load"
+    found = faults.settled_digests(cluster, REPLICAS)
+    assert not faults.differing(found, REPLICAS)
+
+
+def test_the_primarys_node(cluster: LocalCluster, tmp_path: Path) -> None:
+    def fault(queue: str) -> Collection[str]:
+        cluster.kill(faults.primary_of(cluster, queue))
+        return ()
+
+    drill(cluster, "primary", fault, tmp_path)
+
+
+def test_the_owners_manager(cluster: LocalCluster, tmp_path: Path) -> None:
+    def fault(queue: str) -> Collection[str]:
+        owner = faults.owner_of(cluster, queue)
+        cluster.kill(owner)
+        return {cluster.member(owner).region}
+
+    drill(cluster, "owner", fault, tmp_path)
+
+
+def test_a_region(cluster: LocalCluster, tmp_path: Path) -> None:
+    def fault(queue: str) -> Collection[str]:
+        region = cluster.member(faults.owner_of(cluster, queue)).region
+        cluster.kill(*(name for name in cluster.names if cluster.member(name).region == region))
+        return {region}
+
+    drill(cluster, "region", fault, tmp_path)
+
+
+def test_etcd(cluster: LocalCluster, tmp_path: Path) -> None:
+    def fault(queue: str) -> Collection[str]:
+        cluster.kill("etcd")
+        return ()
+
+    drill(cluster, "etcd", fault, tmp_path)
+
+
+def test_everything_at_once(cluster: LocalCluster, tmp_path: Path) -> None:
+    def fault(queue: str) -> None:
+        faults.kill_everything(cluster)
+
+    drill(cluster, "everything", fault, tmp_path)
