@@ -88,7 +88,9 @@ class CoreBackend:
             raise Unavailable(str(error)) from error
         attempt = self._driver.random_bits()
         try:
-            created = await self._run(lambda: procedures.create_queue(wanted, replicas, self._core.me, attempt))
+            created = await self._run(
+                lambda: procedures.create_queue(wanted, replicas, self._core.me, attempt, shadow_factor)
+            )
         except procedures.AttributesDifferError as error:
             raise NameTaken(*error.args) from error
         if created.record is not None:

@@ -27,7 +27,7 @@ from distribution_manager.links.settings import LinkSettings
 from distribution_manager.operator.admin import AdminApi
 from distribution_manager.operator.metrics import Metrics
 from distribution_manager.sqs.config import SqsConfig
-from distribution_manager.sqs.handler import make_handler
+from distribution_manager.sqs.handler import make_handler, make_server
 from shadow_nodes.logs import log_to_stderr
 from shadow_nodes.protocol.errors import OutcomeUnknownError, RejectedError
 from shadow_nodes.protocol.handles import SESSION_BITS
@@ -107,8 +107,9 @@ class Manager:
         if config.tls_cert is not None:
             tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             tls.load_cert_chain(config.tls_cert, config.tls_key)
-        server = web.Server(handler, access_log=None, handler_cancellation=True)
-        await self._listen(web.ServerRunner(server, shutdown_timeout=SHUTDOWN_SECONDS_MAX), config.listen, tls)
+        await self._listen(
+            web.ServerRunner(make_server(handler), shutdown_timeout=SHUTDOWN_SECONDS_MAX), config.listen, tls
+        )
 
     async def _listen(self, runner: web.BaseRunner, address: Address, tls: ssl.SSLContext | None) -> None:
         await runner.setup()

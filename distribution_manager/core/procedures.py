@@ -10,6 +10,7 @@ from collections.abc import Generator, Sequence
 
 import msgspec
 
+from distribution_manager.core.attributes import differing_attribute
 from distribution_manager.core.metadata import (
     Grave,
     Owner,
@@ -81,11 +82,12 @@ class Created(msgspec.Struct, frozen=True):
 
 
 def create_queue(
-    wanted: QueueMetadata, replicas: tuple[Replica, ...], owner: Owner, attempt: int
+    wanted: QueueMetadata, replicas: tuple[Replica, ...], owner: Owner, attempt: int, shadow_factor: int | None = None
 ) -> Generator[Transaction, Outcome, Created]:
     """Creates the queue, with its shard and lock, in one transaction; or finds the one that is there.
 
-    Raises AttributesDifferError.
+    ``shadow_factor``: the one that was asked for, None where none was: only then may one that is there have another.
+    Raises AttributesDifferError, BusyError.
     """
     name_key = queue_key(wanted.name)
     record = ShardRecord(epoch=1, attempt=attempt, owner=owner, primary=replicas[0].node, replicas=replicas)
@@ -103,11 +105,9 @@ def create_queue(
     found = yield from look_up(wanted.name)
     if found is None:
         raise BusyError(f"queue {wanted.name} is being created and deleted by others")
-    for attribute, value in wanted.attributes.items():
-        if found.attributes.get(attribute) != value:
-            raise AttributesDifferError(attribute)
-    if wanted.shadow_factor != found.shadow_factor:
-        raise AttributesDifferError("ShadowFactor")
+    differing = differing_attribute(found, wanted.attributes, shadow_factor)
+    if differing is not None:
+        raise AttributesDifferError(differing)
     return Created(found, None)
 
 
