@@ -14,6 +14,7 @@ from heapq import heappop, heappush
 from typing import cast
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from shadow_nodes.core.machine.message import GONE, Delivery, Message
 from shadow_nodes.core.machine.order import Container, Order
@@ -159,8 +160,12 @@ class FifoOrder(Order):
     def _append(self, message: Message, now_ms: int) -> Group:
         group = self._groups.get(message.group_id)
         if group is None:
-            group = self._groups[message.group_id] = Group(message.group_id, [])
-        group.items.append(message)
+            group = self._groups[message.group_id] = Group(message.group_id, [message])
+        else:
+            message.group_id = group.id  # one string for all of a group
+            if message.content is not None:
+                force_setattr(message.content, "group_id", group.id)
+            group.items.append(message)
         group.live += 1
         delivery = message.delivery
         if delivery.until_ms > now_ms:

@@ -95,11 +95,12 @@ class Machine:
         if counter in session.results:
             return session.results[counter]
         command = operation.command
-        if not isinstance(command, Tick):
+        if type(command) is not Tick and (session.last_ms != self._state.now_ms or not session.changed):
             self._state.sessions.use(session, self._state.now_ms)
         result = self._execute(session.id, counter, command)
         if session.known:
-            session.keep(counter, result)
+            session.results[counter] = result
+            session.counters.append(counter)
         return result
 
     def _execute(  # noqa: PLR0911, PLR0912 (one case per command, and nothing else)

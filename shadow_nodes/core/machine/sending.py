@@ -57,8 +57,8 @@ def _send_fifo(state: State, command: Send, session: int, counter: int) -> Sent:
 
 
 def _scoped(content: Content, name: str, per_group: bool) -> str:
-    """The name within its scope; the length keeps apart what would read the same when joined."""
-    return f"{len(content.group_id)}:{content.group_id}{name}" if per_group else f":{name}"
+    """The name within its scope. The length keeps apart what would read the same when joined; no SQS id has a NUL."""
+    return f"\0{len(content.group_id)}:{content.group_id}{name}" if per_group else name
 
 
 def accept(state: State, command: Accept) -> None:

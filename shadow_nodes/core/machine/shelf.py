@@ -20,8 +20,8 @@ from shadow_nodes.protocol.commands import Content
 
 _KEY_BITS = 64
 _KEY_MASK = (1 << _KEY_BITS) - 1
-INTERNED_STRINGS_MAX = 1_000
-"""Sender ids and group ids kept to be shared between messages."""
+SHARED_SENDERS_MAX = 1_000
+"""Sender ids kept to be shared between messages."""
 BURIED_PER_ENTRY_MAX = 2_000
 """What a purge dropped is freed at most this many objects at a time."""
 STALE_MAX = 1_000
@@ -37,7 +37,7 @@ class Shelf:
         "_oldest_sent_ms",
         "_read_content",
         "_resident",
-        "_strings",
+        "_senders",
         "arrived",
         "changed",
         "checkpoint_key",
@@ -69,7 +69,7 @@ class Shelf:
         """Not later than the first message's."""
         self._resident: list[int] = []
         """Keys of checkpointed messages with their contents in memory, rising; some are gone or released."""
-        self._strings: dict[str, str] = {}
+        self._senders: dict[str, str] = {}
         self._graves: list[Any] = []
 
     # --- coming and going
@@ -82,9 +82,7 @@ class Shelf:
         key = self.next_key
         self.next_key = key + 1
         if content.sender_id:
-            self._share(content, "sender_id", content.sender_id)
-        if content.group_id:
-            self._share(content, "group_id", content.group_id)
+            self._share_sender(content)
         message = Message(key, content, session, counter, index, sent_ms, content.group_id, source, delivery)
         if not self.messages:
             self._oldest_sent_ms = sent_ms
@@ -143,15 +141,16 @@ class Shelf:
     def buried(self) -> bool:
         return not self._graves
 
-    def _share(self, content: Content, name: str, value: str) -> None:
-        """Every decoded entry has strings of its own; equal ones of many messages need be kept only once."""
-        shared = self._strings.get(value)
+    def _share_sender(self, content: Content) -> None:
+        """Every decoded entry has strings of its own; the few senders' need be kept only once."""
+        sender_id = content.sender_id
+        shared = self._senders.get(sender_id)
         if shared is None:
-            if len(self._strings) >= INTERNED_STRINGS_MAX:
-                self._strings.clear()
-            self._strings[value] = value
-        elif shared is not value:
-            msgspec.structs.force_setattr(content, name, shared)
+            if len(self._senders) >= SHARED_SENDERS_MAX:
+                self._senders.clear()
+            self._senders[sender_id] = sender_id
+        elif shared is not sender_id:
+            msgspec.structs.force_setattr(content, "sender_id", shared)
 
     # --- retention
 
@@ -237,7 +236,6 @@ class Shelf:
         self.messages[message.key] = message
         if message.source is not None:
             heappush(self._accepted, message.sent_ms << _KEY_BITS | message.key)
-        message.group_id = self._strings.setdefault(message.group_id, message.group_id)
 
     def load_content(self, key: int, data: bytes, bytes_max: int) -> None:
         """A content from the store; kept in memory while there are less than ``bytes_max`` of them."""
@@ -246,8 +244,6 @@ class Shelf:
             return
         content = message.content = decode_content(data)
         if content.sender_id:
-            self._share(content, "sender_id", content.sender_id)
-        if content.group_id:
-            self._share(content, "group_id", content.group_id)
+            self._share_sender(content)
         self.contents_bytes += content_bytes(content)
         self._resident.append(key)
