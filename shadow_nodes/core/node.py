@@ -341,9 +341,10 @@ class NodeCore:
             replica = self.replicas.get(write.shard)
             if replica is None:
                 continue
+            replica.written()
             if write.checkpoint is not None:
                 replica.checkpoint_written()
-            if write.install is not None:
+            if write.install is not None and replica.installing:  # and not erased and fenced anew meanwhile
                 self._installed(replica)
 
     def _installed(self, replica: Replica) -> None:

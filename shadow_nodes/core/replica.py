@@ -67,6 +67,8 @@ class Replica:
         self._store = store
         self._log_retained_bytes = log_retained_bytes
         self._write: ShardWrite | None = None
+        self._writing_from: int | None = None
+        """The first entry of the write that is under way: the store may still hold another in its place."""
         self._install_position = LOG_START
         self._load(record)
 
@@ -245,6 +247,8 @@ class Replica:
         durable_seq = self.committed.seq
         if self._write is not None and self._write.entries:
             durable_seq = min(durable_seq, self._write.entries[0].seq - 1)
+        if self._writing_from is not None:
+            durable_seq = min(durable_seq, self._writing_from - 1)
         return self._store.read_log(self.shard, after_seq, durable_seq, APPEND_BYTES_MAX)
 
     def adopt(self, entries: list[LogEntry]) -> int:
@@ -291,7 +295,12 @@ class Replica:
         write, self._write = self._write, None
         if write is not None and write.install is None:
             write.commit_seq = self.committed.seq
+        self._writing_from = write.entries[0].seq if write is not None and write.entries else None
         return write
+
+    def written(self) -> None:
+        """What ``take_write`` gave is on disk."""
+        self._writing_from = None
 
     def _make_checkpoint(self) -> None:
         write = self._pending()

@@ -60,11 +60,12 @@ def sends_entry(seq: int, operations: int = 1, messages: int = 1, body: str = "h
     )
 
 
-def append(
-    first: int, *entries: bytes, commit: int = 0, token: Token = TOKEN, shard: str = SHARD, results: bool = False
-) -> Append:
-    previous = Position(1, first - 1) if first > 1 else LOG_START
-    return Append(shard, token, previous, list(entries), commit, results)
+def append(first: int, *entries: bytes, commit: int = 0, results: bool = False, **where: Any) -> Append:
+    """``where``: token, shard, and the epoch of the entry before ``first``."""
+    previous = Position(where.get("epoch", 1), first - 1) if first > 1 else LOG_START
+    return Append(
+        where.get("shard", SHARD), where.get("token", TOKEN), previous, list(entries), commit, want_results=results
+    )
 
 
 class Manager:

@@ -135,6 +135,32 @@ async def test_a_newer_owner_may_fence_while_the_copy_goes_on(start_node, connec
     assert digest(target) == digest(source)
 
 
+async def test_an_entry_that_is_being_replaced_is_given_to_nobody(start_node, connect, session) -> None:
+    """Committed by the others while this node still writes it over a dead owner's: the store holds the wrong one."""
+    store = DecidedStore()
+    server = await start_node(store)
+    server.driver.pace.observe(100.0)
+    manager = await connect(server)
+    await manager.fence()
+    await manager.append(1, sends_entry(1), sends_entry(2, body="a dead owner's"))
+    newer = Token(2, 5)
+    await manager.fence(token=newer)
+    store.entered.clear()
+    store.gate.clear()
+    await manager.send(append(2, sends_entry(2, body="the right one", epoch=2), token=newer))
+    assert await asyncio.to_thread(store.entered.wait, 20)
+    await manager.send(append(3, commit=2, token=newer, epoch=2), Ping(1))
+    await manager.take(Pong)
+    assert server.core.replicas[SHARD].committed == Position(2, 2)
+    url = f"http://127.0.0.1:{server.port}/replica/{SHARD}/log"
+    async with session.get(url, params={"after": 1}) as response:
+        assert response.status == 204
+    store.gate.set()
+    await manager.take(Appended, lambda answer: answer.token == newer)
+    async with session.get(url, params={"after": 1}) as response:
+        assert b"the right one" in await response.read()
+
+
 async def test_nodes_show_each_other_their_secret(start_node, connect, tmp_path, session) -> None:
     (tmp_path / "secret").write_text(SECRET)
     session.headers["Authorization"] = f"Bearer {SECRET}"
