@@ -72,6 +72,8 @@ class Driver:
         self._inspections: dict[int, dict[str, Inspected | None]] = {}
         self._inspected: dict[int, asyncio.Event] = {}
         self._inspection = 0
+        self._managers: dict[str, str] = {}
+        """Addresses of the managers that are dialled, by name."""
         self._introduced: dict[str, str] = {}
         """Addresses of the nodes that this manager introduces, by node name."""
 
@@ -129,9 +131,12 @@ class Driver:
         directory = self.core.directory
         nodes = {name: record.address for name, record in directory.nodes.items()}
         self.node_links.set_targets({**nodes, **self._introduced})
-        self.manager_links.set_targets(
-            {name: record.address for name, record in directory.managers.items() if name != self.core.config.manager}
-        )
+        registered = {name: record.address for name, record in directory.managers.items()}
+        # a manager whose lease ran out, perhaps for etcd's sake, keeps its link for as long as the link itself lives
+        linked = {name: address for name, address in self._managers.items() if self.manager_links.is_up(name)}
+        self._managers = {**linked, **registered}
+        self._managers.pop(self.core.config.manager, None)
+        self.manager_links.set_targets(self._managers)
 
     def introduce(self, node: str, address: str) -> None:
         """A node of this region: dialled whether or not etcd knows it, and put into etcd when it answers."""
