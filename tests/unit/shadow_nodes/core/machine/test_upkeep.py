@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from machine_driver import START_MS, Shard, bodies, handles
 
-from shadow_nodes.core.machine import machine
 from shadow_nodes.protocol.commands import (
     Accept,
     Batch,
@@ -315,7 +314,3 @@ def test_an_entry_without_operations_is_one() -> None:
     shard = Shard()
     assert shard.machine.apply(Entry(2, 2, START_MS, [Session(1, 1)], [])) == []
     assert shard.machine.applied.seq == shard.summary().seq == 2
-
-
-def test_every_bound_on_an_entry_has_the_one_name() -> None:
-    assert machine.EXPIRE_PER_ENTRY_MAX == EXPIRE_PER_ENTRY_MAX
