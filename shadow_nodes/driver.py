@@ -160,7 +160,7 @@ class Driver:
         self.guard(self._begin_batch)
 
     def _begin_batch(self) -> None:
-        for pull in self.core.take_pulls():
+        for pull in {pull.shard: pull for pull in self.core.take_pulls()}.values():
             self._on_pull(pull)
         batch = self.core.take_batch()
         if not batch.writes:
@@ -211,6 +211,11 @@ class Driver:
                 self._metrics.frames_out += 1
 
     # --- the end ---------------------------------------------------------------------------------------------------
+
+    async def settled(self) -> None:
+        """Until the write under way has ended: whoever brings much is to be no quicker than the disk."""
+        if self._writing is not None:
+            await asyncio.wait([self._writing])
 
     @property
     def links(self) -> int:

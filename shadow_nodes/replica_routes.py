@@ -1,7 +1,7 @@
 """What this node gives other nodes to copy: committed entries, and snapshots.
 
-Model: entries are read on the loop, a snapshot by a reader and a thread of its own, one chunk at a time, the next only
-when the peer has taken the last. Invariant: however slow the peer, nothing waits for it but its own chunk.
+Model: entries are read on the loop, few at a time; a snapshot by a reader and a thread of its own, in chunks. The next
+part is read when the peer has taken the last. Invariant: however slow the peer, nothing waits for it but its own part.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from aiohttp import web
 from shadow_nodes.core.store import LogEntry, Store
 from shadow_nodes.driver import Driver
 from shadow_nodes.protocol.commands import ShardKey
-from shadow_nodes.protocol.limits import SNAPSHOT_CHUNK_BYTES
+from shadow_nodes.protocol.limits import APPEND_BYTES_MAX, SNAPSHOT_CHUNK_BYTES
 from shadow_nodes.replica_stream import SnapshotEnd, SnapshotHead, SnapshotRows, pack, pack_log
 
 SNAPSHOTS_MAX = 4
@@ -40,22 +40,36 @@ class ReplicaRoutes:
             raise web.HTTPNotFound(text=f"shard {shard} is not here\n")
         return shard
 
-    async def _log(self, request: web.Request) -> web.Response:
-        """200 with one part, 204 where there is no more, 410 where the log no longer reaches back so far."""
+    async def _log(self, request: web.Request) -> web.StreamResponse:
+        """200 with entries, 204 where there are no more, 410 where the log no longer reaches back so far."""
         shard = self._shard(request)
         after = request.query.get("after", "")
         if not (after.isascii() and after.isdigit()):
             raise web.HTTPBadRequest(text="after=<seq> is missing\n")
-        found: list[list[LogEntry] | None] = []
-        self._driver.guard(lambda: found.append(self._driver.core.log_for(shard, int(after))))
-        if not found:
-            raise web.HTTPServiceUnavailable(text="this node stops\n")
-        entries = found[0]
+        entries = self._read(shard, int(after))
         if entries is None:
             raise web.HTTPGone(text=f"shard {shard}: the log begins later\n")
         if not entries:
             return web.Response(status=204)
-        return web.Response(body=await asyncio.to_thread(pack_log, entries))
+        response = web.StreamResponse()
+        response.content_type = "application/octet-stream"
+        await response.prepare(request)
+        left_bytes = APPEND_BYTES_MAX
+        while entries:
+            part = pack_log(entries)
+            await _write(response, part)
+            left_bytes -= len(part)
+            entries = self._read(shard, entries[-1].seq) if left_bytes > 0 else None
+        await _write(response, pack_log([]))
+        await response.write_eof()
+        return response
+
+    def _read(self, shard: ShardKey, after_seq: int) -> list[LogEntry] | None:
+        found: list[list[LogEntry] | None] = []
+        self._driver.guard(lambda: found.append(self._driver.core.log_for(shard, after_seq)))
+        if not found:
+            raise ConnectionResetError("this node stops")
+        return found[0]
 
     async def _snapshot(self, request: web.Request) -> web.StreamResponse:
         shard = self._shard(request)
@@ -80,11 +94,7 @@ class ReplicaRoutes:
         part = await self._next_part(thread, reader)
         await response.prepare(request)
         while part is not None:
-            try:
-                async with asyncio.timeout(CHUNK_TAKEN_SECONDS_MAX):
-                    await response.write(part)
-            except TimeoutError as error:
-                raise ConnectionResetError("the peer takes nothing of the snapshot any more") from error
+            await _write(response, part)
             part = await self._next_part(thread, reader)
         await response.write_eof()
         return response
@@ -97,6 +107,15 @@ class ReplicaRoutes:
         except Exception as error:
             self._driver.fail(error)
             raise
+
+
+async def _write(response: web.StreamResponse, part: bytes) -> None:
+    """Raises ConnectionResetError."""
+    try:
+        async with asyncio.timeout(CHUNK_TAKEN_SECONDS_MAX):
+            await response.write(part)
+    except TimeoutError as error:
+        raise ConnectionResetError("the peer takes nothing any more") from error
 
 
 class _SnapshotReader:

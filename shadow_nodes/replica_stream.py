@@ -1,7 +1,8 @@
 """What nodes send each other when one copies a replica from another: checked parts, with an end that says so.
 
-Model: a part is its length, its CRC-32 and a msgpack value. A log answer is one part; a snapshot is a head, chunks of
-rows, and an end that counts them. Invariant: a stream that was cut, mixed up or damaged raises BrokenStreamError.
+Model: a part is its length, its CRC-32 and a msgpack value. A log is parts of entries, an empty one last; a
+snapshot is a head, chunks of rows, and an end that counts them.
+Invariant: a stream that was cut, mixed up or damaged raises BrokenStreamError.
 """
 
 from __future__ import annotations

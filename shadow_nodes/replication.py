@@ -116,9 +116,7 @@ class Replication:
                 self._driver.guard_input(self._driver.core.pulled, pull, [])
                 return "complete"
             if response.status == 200:
-                part = await read_part(response.content)
-                entries = await asyncio.to_thread(unpack_log, part, pull.after_seq)
-                self._driver.guard_input(self._driver.core.pulled, pull, entries)
+                await self._take_log(pull, response.content)
                 return "entries"
             if response.status != 410:
                 raise BrokenStreamError(f"{response.status}: {(await response.text()).strip()}")
@@ -126,6 +124,16 @@ class Replication:
             if response.status != 200:
                 raise BrokenStreamError(f"{response.status}: {(await response.text()).strip()}")
             return await self._take_snapshot(pull, response.content)
+
+    async def _take_log(self, pull: Pull, stream: aiohttp.StreamReader) -> None:
+        """Each part counts as soon as it has come. Raises BrokenStreamError, ProtocolError."""
+        after_seq = pull.after_seq
+        while entries := unpack_log(await read_part(stream), after_seq):
+            self._driver.guard_input(self._driver.core.pulled, pull, entries)
+            self._driver.wake()
+            after_seq = entries[-1].seq
+            await asyncio.sleep(0)
+            await self._driver.settled()
 
     async def _take_snapshot(self, pull: Pull, stream: aiohttp.StreamReader) -> str:
         driver = self._driver

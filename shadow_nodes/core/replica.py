@@ -25,6 +25,7 @@ from shadow_nodes.protocol.limits import (
     CHECKPOINT_ROWS_MAX,
     CLOCK_SKEW_MAX_MS,
     CONTENT_BYTES_MAX,
+    KIB,
 )
 from shadow_nodes.protocol.messages import (
     LOG_START,
@@ -44,6 +45,9 @@ from shadow_nodes.protocol.messages import (
     Quarantined,
     Stale,
 )
+
+COPY_BYTES_MAX = 256 * KIB
+"""Entries given to, or adopted from, another node at once: 4 MiB of them would hold up a node's loop for 100 ms."""
 
 Results = list[tuple[int, int, Result]]
 Refusal = Stale | Gap | ClockRefused | Quarantined
@@ -249,7 +253,7 @@ class Replica:
             durable_seq = min(durable_seq, self._write.entries[0].seq - 1)
         if self._writing_from is not None:
             durable_seq = min(durable_seq, self._writing_from - 1)
-        return self._store.read_log(self.shard, after_seq, durable_seq, APPEND_BYTES_MAX)
+        return self._store.read_log(self.shard, after_seq, durable_seq, COPY_BYTES_MAX)
 
     def adopt(self, entries: list[LogEntry]) -> int:
         """Takes over entries that another node has committed. Returns the matched seq, for telling once written."""

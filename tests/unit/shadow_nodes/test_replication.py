@@ -99,10 +99,24 @@ async def test_catching_up_by_the_log_takes_what_is_committed_and_no_more(start_
     assert target.metrics.pulls == {"entries": 1, "complete": 1}
 
 
+async def test_a_long_log_comes_in_many_small_parts(start_node, connect) -> None:
+    source, target = await start_node(MemoryStore("a")), await start_node(MemoryStore("b"), node="b")
+    to_source, to_target = await connect(source), await connect(target)
+    await to_source.fence()
+    for first in range(1, 101, 10):
+        await to_source.append(first, *(sends_entry(seq, body="x" * 60_000) for seq in range(first, first + 10)))
+    await to_source.send(append(101, commit=100), Ping(1))
+    await to_source.take(Pong)
+    await to_target.fence()
+    await learn(to_target, source, 100)
+    assert digest(target) == digest(source)
+    assert target.metrics.pulls == {"entries": 2, "complete": 1}, "two requests of up to 4 MiB"
+
+
 async def test_catching_up_by_a_snapshot_and_then_the_log(start_node, connect, stores) -> None:
     settings = {"log_retained_bytes": MIB}
     source, target = [await start_node(store, node=name, **settings) for store, name in zip(stores, "ab", strict=True)]
-    to_source, to_target = await connect(source), await connect(target)
+    to_source = await connect(source)
     await to_source.fence()
     for seq in range(1, 8):
         await to_source.append(seq, sends_entry(seq, operations=300, messages=10, body="x" * 100), commit=seq - 1)
@@ -110,6 +124,7 @@ async def test_catching_up_by_a_snapshot_and_then_the_log(start_node, connect, s
     await to_source.send(append(9, commit=8), Ping(1))
     await to_source.take(Pong)
     assert source.core.replicas[SHARD].log_start.seq > 0, "the log must have been trimmed for this test"
+    to_target = await connect(target)
     await to_target.fence()
     await learn(to_target, source, 8)
     assert digest(target) == digest(source)
