@@ -68,15 +68,23 @@ UNSUPPORTED_OPERATION = ErrorKind("UnsupportedOperation", _PREFIX + "Unsupported
 
 ACCESS_DENIED = ErrorKind("AccessDeniedException", "AccessDenied", 403, modelled=False)
 BODY_TOO_LARGE = ErrorKind("RequestEntityTooLarge", "RequestEntityTooLarge", 413, modelled=False)
+INCOMPLETE_SIGNATURE = ErrorKind("IncompleteSignatureException", "IncompleteSignature", 400, modelled=False)
 INTERNAL_FAILURE = ErrorKind("InternalFailure", "InternalFailure", 500, modelled=False)
 INVALID_ACTION = ErrorKind("UnknownOperationException", "InvalidAction", 400, modelled=False)
 INVALID_PARAMETER_VALUE = ErrorKind("InvalidParameterValueException", "InvalidParameterValue", 400, modelled=False)
 MALFORMED_QUERY = ErrorKind("MalformedQueryString", "MalformedQueryString", 400, modelled=False)
 METHOD_NOT_ALLOWED = ErrorKind("InvalidHttpRequest", "InvalidHttpRequest", 405, modelled=False)
 MISSING_ACTION = ErrorKind("MissingActionException", "MissingAction", 400, modelled=False)
+MISSING_AUTHENTICATION = ErrorKind(
+    "MissingAuthenticationTokenException", "MissingAuthenticationToken", 403, modelled=False
+)
 MISSING_PARAMETER = ErrorKind("MissingRequiredParameterException", "MissingParameter", 400, modelled=False)
+REQUEST_EXPIRED = ErrorKind("RequestExpired", "RequestExpired", 400, modelled=False)
+REQUEST_TIMEOUT = ErrorKind("RequestTimeoutException", "RequestTimeout", 408, modelled=False)
 SERIALIZATION = ErrorKind("SerializationException", "MalformedInput", 400, modelled=False)
 SERVICE_UNAVAILABLE = ErrorKind("ServiceUnavailable", "ServiceUnavailable", 503, modelled=False)
+SIGNATURE_DOES_NOT_MATCH = ErrorKind("InvalidSignatureException", "SignatureDoesNotMatch", 403, modelled=False)
+UNKNOWN_ACCESS_KEY = ErrorKind("UnrecognizedClientException", "InvalidClientTokenId", 403, modelled=False)
 
 
 def missing_parameter(name: str) -> SqsError:
