@@ -99,7 +99,7 @@ class Replication:
                 outcome = "failed"
                 log.warning("cannot copy from %s: %r", pull.source, error, extra={"shard": pull.shard})
             self._metrics.pulls[outcome] += 1
-            if outcome in ("failed", "unwanted"):
+            if outcome == "failed":
                 self._driver.guard(core.pull_failed, pull)
             self._driver.wake()
 
@@ -140,9 +140,10 @@ class Replication:
         head = unpack_snapshot(await read_part(stream))
         if not isinstance(head, SnapshotHead) or head.shard != pull.shard:
             raise BrokenStreamError(f"not the head of a snapshot of {pull.shard}")
-        replica = driver.core.replicas.get(pull.shard)
-        if replica is None or head.checkpoint.seq <= replica.committed.seq:
-            return "unwanted"
+        wanted: list[bool] = []
+        driver.guard(lambda: wanted.append(driver.core.snapshot_wanted(pull, head.checkpoint)))
+        if wanted != [True]:
+            return "unneeded"
         log.info("copying a snapshot from %s", pull.source, extra={"shard": pull.shard})
         number = next(self._numbers)
         driver.copying += 1

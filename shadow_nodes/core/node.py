@@ -304,12 +304,24 @@ class NodeCore:
         """The source could not be read; the owner will ask again when it sees that nothing comes."""
         self._pulling.pop(pull.shard, None)
 
-    def install(self, pull: Pull, number: int, position: Position) -> bool:
-        """A whole snapshot is staged under ``number``: put it in place. False where it is not wanted any more."""
+    def snapshot_wanted(self, pull: Pull, position: Position) -> bool:
+        """Whether to copy a snapshot of this position; where the log itself reaches it, the pull goes on from there."""
         replica = self.replicas.get(pull.shard)
-        if replica is None or pull.shard not in self._pulling or position.seq <= replica.committed.seq:
+        if replica is None or pull.shard not in self._pulling:
             self._pulling.pop(pull.shard, None)
             return False
+        if not replica.commit_held(position):
+            return True
+        if replica.dirty:
+            self._dirty[pull.shard] = replica
+        self._pulls.append(Pull(pull.shard, pull.source, replica.committed.seq))
+        return False
+
+    def install(self, pull: Pull, number: int, position: Position) -> bool:
+        """A whole snapshot is staged under ``number``: put it in place. False where it is not wanted any more."""
+        if not self.snapshot_wanted(pull, position):
+            return False
+        replica = self.replicas[pull.shard]
         replica.begin_install(number, position)
         self._dirty[pull.shard] = replica
         return True

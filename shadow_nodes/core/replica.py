@@ -264,6 +264,20 @@ class Replica:
             self._advance(end, None)
         return self.matched
 
+    def commit_held(self, position: Position) -> bool:
+        """Another node has committed up to ``position``. True where the log agrees there, and it is applied that far.
+
+        Then no snapshot is needed, and none may be installed: what follows in the log may have been acknowledged
+        (Ongaro & Ousterhout 2014, section 7: the receiver of a snapshot retains the entries that follow it).
+        """
+        if position.seq <= self.committed.seq:
+            return True
+        if self.quarantined or self.installing or position.seq > self.last.seq or not self._holds(position):
+            return False
+        self.matched = max(self.matched, position.seq)
+        self._advance(position.seq, None)
+        return position.seq <= self.committed.seq
+
     def begin_install(self, number: int, position: Position) -> None:
         """A staged snapshot is to replace log and rows. Until it is written, owners are told Gap."""
         self.installing = True

@@ -118,20 +118,20 @@ async def test_catching_up_by_a_snapshot_and_then_the_log(start_node, connect, s
     source, target = [await start_node(store, node=name, **settings) for store, name in zip(stores, "ab", strict=True)]
     to_source = await connect(source)
     await to_source.fence()
-    for seq in range(1, 8):
-        await to_source.append(seq, sends_entry(seq, operations=300, messages=10, body="x" * 100), commit=seq - 1)
-    await to_source.append(8, sends_entry(8), commit=7)
-    await to_source.send(append(9, commit=8), Ping(1))
+    for seq in range(1, 5):
+        await to_source.append(seq, sends_entry(seq, operations=110, messages=10, body="x" * 500), commit=seq - 1)
+    await to_source.append(5, sends_entry(5), commit=4)
+    await to_source.send(append(6, commit=5), Ping(1))
     await to_source.take(Pong)
     assert source.core.replicas[SHARD].log_start.seq > 0, "the log must have been trimmed for this test"
     to_target = await connect(target)
     await to_target.fence()
-    await learn(to_target, source, 8)
+    await learn(to_target, source, 5)
     assert digest(target) == digest(source)
     assert target.metrics.pulls["snapshot"] == 1
     assert target.metrics.installs == 1
     assert target.core.replicas[SHARD].promised == TOKEN
-    assert await to_target.append(9, sends_entry(9), commit=9) == 9
+    assert await to_target.append(6, sends_entry(6), commit=6) == 6
 
 
 async def test_a_newer_owner_may_fence_while_the_copy_goes_on(start_node, connect) -> None:

@@ -1,0 +1,58 @@
+"""When a snapshot may replace a log: never what may have been acknowledged."""
+
+from __future__ import annotations
+
+import pytest
+
+from shadow_nodes.core.node import NodeConfig, NodeCore, Now, Pull
+from shadow_nodes.protocol.commands import Entry, encode, shard_key
+from shadow_nodes.protocol.limits import PROTOCOL_VERSION
+from shadow_nodes.protocol.messages import LOG_START, Append, Fence, Hello, Learn, Position, Token
+from shadow_nodes.storage.memory import MemoryStore
+
+SHARD = shard_key(7, 0)
+TOKEN = Token(1, 1)
+NOW = Now(0, 1_000)
+
+
+def write(core: NodeCore) -> None:
+    batch = core.take_batch()
+    core._store.write(batch.writes)
+    core.written(batch)
+
+
+@pytest.fixture
+def core() -> NodeCore:
+    """Entries 1 to 20 of epoch 1, of which this node knows 5 to be committed, and a Learn to carry out."""
+    core = NodeCore(NodeConfig("n", "r", "c", 1 << 20), MemoryStore("inc"))
+    core.connected(1, Hello(PROTOCOL_VERSION, "c", "m", 1, "r"), NOW)
+    core.receive(1, [Fence(SHARD, TOKEN)], NOW)
+    write(core)
+    entries = [encode(Entry(1, seq, 1_000, [], [])) for seq in range(1, 21)]
+    core.receive(1, [Append(SHARD, TOKEN, LOG_START, entries, 5, False)], NOW)
+    write(core)
+    core.receive(1, [Learn(SHARD, TOKEN, "source:1")], NOW)
+    return core
+
+
+def test_entries_after_a_snapshot_that_the_log_agrees_with_stay(core: NodeCore) -> None:
+    (pull,) = core.take_pulls()
+    assert not core.install(pull, 1, Position(1, 18))
+    replica = core.replicas[SHARD]
+    assert (replica.committed, replica.last) == (Position(1, 18), Position(1, 20))
+    assert core.take_pulls() == [Pull(SHARD, "source:1", 18)]
+
+
+@pytest.mark.parametrize("position", [Position(2, 18), Position(1, 21)])
+def test_a_snapshot_that_the_log_does_not_reach_replaces_it(core: NodeCore, position: Position) -> None:
+    (pull,) = core.take_pulls()
+    assert core.snapshot_wanted(pull, position)
+    core._store.stage(SHARD, 1, position, [])
+    assert core.install(pull, 1, position)
+    assert core.replicas[SHARD].installing
+
+
+def test_a_snapshot_for_an_erased_shard_is_not_wanted(core: NodeCore) -> None:
+    (pull,) = core.take_pulls()
+    del core.replicas[SHARD]
+    assert not core.install(pull, 1, Position(1, 21))
