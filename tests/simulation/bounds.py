@@ -1,0 +1,36 @@
+"""Bounds of the production code, made small for a run, so that what happens once in a million entries happens in fifty."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import distribution_manager.core.replication as replication
+import distribution_manager.core.takeover as takeover
+import shadow_nodes.core.machine.machine as machine
+import shadow_nodes.core.machine.state as state
+import shadow_nodes.core.replica as replica
+
+PLACES: dict[str, list[tuple[Any, str]]] = {
+    "checkpoint_rows": [(replica, "CHECKPOINT_ROWS_MAX")],
+    "window_bytes": [(replication, "WINDOW_BYTES_MAX"), (replication, "AWAY_WINDOW_BYTES_MAX")],
+    "append_bytes": [(replica, "APPEND_BYTES_MAX"), (replication, "APPEND_BYTES_MAX")],
+    "fetch_entries": [(takeover, "FETCH_ENTRIES_MAX")],
+    "expire_per_entry": [(machine, "EXPIRE_PER_ENTRY_MAX")],
+    "window_ms": [(state, "DEDUPLICATION_WINDOW_MS"), (state, "RECEIVE_ATTEMPT_WINDOW_MS")],
+    "content_bytes": [(replica, "CONTENT_BYTES_MAX")],
+}
+
+
+@contextmanager
+def bounds(values: dict[str, int]) -> Iterator[None]:
+    before = [(module, name, getattr(module, name)) for key in values for module, name in PLACES[key]]
+    for key, value in values.items():
+        for module, name in PLACES[key]:
+            setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)

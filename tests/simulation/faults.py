@@ -1,0 +1,288 @@
+"""Carries out a plan's faults, within the budget: per shard, lost and corrupt replicas stay a minority.
+
+Model: a fault begins at its time and picks its victims by its own number among what is there then; most end by themselves.
+``end_all`` mends whatever is still broken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import TYPE_CHECKING
+
+from distribution_manager.core.metadata import ShardRecord, decode_record
+from tests.simulation.etcd_front import ETCD
+from tests.simulation.loop import MS
+from tests.simulation.manager_process import ManagerProcess
+from tests.simulation.node_process import NodeProcess
+from tests.simulation.plan import Fault
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+BEYOND_MS = 60_000
+"""How far a clock jumps that is beyond CLOCK_SKEW_MAX_MS."""
+
+
+class Faults:
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.happened: dict[str, int] = {}
+        self.beyond: str = ""
+        """The one process whose clock is beyond all bounds."""
+        self._mending: dict[int, Callable[[], None]] = {}
+        for fault in world.plan.faults:
+            world.loop.later(fault.at_us, self._begin, fault)
+
+    def _begin(self, fault: Fault) -> None:
+        random = Random(fault.pick)
+        mend = getattr(self, f"_{fault.kind}")(random, fault)
+        if mend is False:
+            return
+        self.happened[fault.kind] = self.happened.get(fault.kind, 0) + 1
+        self.world.traced("fault", fault.kind, [fault])
+        if mend is not None:
+            number = self.world.number()
+            self._mending[number] = mend
+            self.world.loop.later(fault.lasts_us, self._end, number)
+
+    def _end(self, number: int) -> None:
+        mend = self._mending.pop(number, None)
+        if mend is not None:
+            mend()
+
+    def end_all(self) -> None:
+        for number in list(self._mending):
+            self._end(number)
+        self.world.etcd_loss = 0.0
+        self.world.etcd_factor = 1.0
+        for process in self.world.processes.values():
+            if not process.alive:
+                process.start()
+            process.resume()
+            if abs(process.clock.offset_ms) > self.world.plan.skew_ms:
+                process.clock.offset_ms = 0
+
+    def _node(self, random: Random) -> NodeProcess:
+        return random.choice(self.world.node_list)
+
+    def _manager(self, random: Random) -> ManagerProcess:
+        return random.choice(self.world.manager_list)
+
+    def _restart(self, process: NodeProcess | ManagerProcess) -> Callable[[], None]:
+        def mend() -> None:
+            if not process.alive:
+                process.start()
+
+        return mend
+
+    # --- processes -------------------------------------------------------------------------------------------------
+
+    def _node_crash(self, random: Random, fault: Fault) -> Callable[[], None] | bool:
+        node = self._node(random)
+        if not node.alive:
+            return False
+        node.crash()
+        if random.random() < 0.1:
+            for other in self.world.node_list:
+                if other.alive:
+                    other.crash()
+                    self._mending[self.world.number()] = self._restart(other)
+                    self.world.loop.later(fault.lasts_us + 1, self._restart(other))
+        return self._restart(node)
+
+    def _node_pause(self, random: Random, fault: Fault) -> Callable[[], None] | bool:
+        return self._pause(self._node(random))
+
+    def _manager_pause(self, random: Random, fault: Fault) -> Callable[[], None] | bool:
+        return self._pause(self._manager(random))
+
+    def _pause(self, process: NodeProcess | ManagerProcess) -> Callable[[], None] | bool:
+        if not process.alive or process.paused:
+            return False
+        process.pause()
+        return process.resume
+
+    def _manager_crash(self, random: Random, fault: Fault) -> Callable[[], None] | bool:
+        manager = self._manager(random)
+        if not manager.alive:
+            return False
+        manager.crash()
+        return self._restart(manager)
+
+    def _node_slow_disk(self, random: Random, fault: Fault) -> Callable[[], None]:
+        node = self._node(random)
+        node.fsync_factor = random.choice((10, 100, 1_000))
+
+        def mend() -> None:
+            node.fsync_factor = 1.0
+
+        return mend
+
+    def _node_corrupt(self, random: Random, fault: Fault) -> bool | None:
+        """Only where every shard can bear it, and no queue is just being made."""
+        node = self._node(random)
+        if node.corrupted or self.world.creating():
+            return False
+        for item in self.world.cluster.list_prefix_always("shards/"):
+            record = decode_record(ShardRecord, item.key, item.value)
+            if not any(replica.node == node.name for replica in record.replicas):
+                continue
+            lost = 1
+            for replica in record.replicas:
+                holder = self.world.nodes[replica.node]
+                if holder is not node and (holder.incarnation != replica.incarnation or holder.corrupted):
+                    lost += 1
+                if holder is node and holder.incarnation != replica.incarnation:
+                    return False
+            if lost > (len(record.replicas) - 1) // 2:
+                return False
+        node.corrupt()
+        return None
+
+    # --- network ---------------------------------------------------------------------------------------------------
+
+    def _cut(self, ways: list[tuple[str, str]]) -> Callable[[], None]:
+        self.world.network.cut_ways(ways)
+        return lambda: self.world.network.mend_ways(ways)
+
+    def _names(self) -> list[str]:
+        return [*self.world.processes, ETCD]
+
+    def _partition(self, random: Random, fault: Fault) -> Callable[[], None]:
+        """Regions apart, or any two groups of processes."""
+        names = self._names()
+        if random.random() < 0.5:
+            regions = random.sample(self.world.plan.regions, random.randint(1, len(self.world.plan.regions) - 1))
+            side = {p.name for p in self.world.processes.values() if p.region in regions}
+        else:
+            side = set(random.sample(names, random.randint(1, len(names) - 1)))
+        ways = [(a, b) for a in names for b in names if (a in side) != (b in side)]
+        return self._cut(ways)
+
+    def _one_way(self, random: Random, fault: Fault) -> Callable[[], None]:
+        names = self._names()
+        side = set(random.sample(names, random.randint(1, len(names) - 1)))
+        return self._cut([(a, b) for a in names for b in names if a in side and b not in side])
+
+    def _isolate(self, random: Random, fault: Fault) -> Callable[[], None]:
+        names = self._names()
+        one = random.choice(names)
+        return self._cut([(a, b) for a in names for b in names if (a == one) != (b == one)])
+
+    def _manager_links(self, random: Random, fault: Fault) -> Callable[[], None]:
+        """A manager loses all other managers, or one of them, but no node."""
+        names = [manager.name for manager in self.world.manager_list]
+        one = random.choice(names)
+        others = [name for name in names if name != one]
+        if random.random() < 0.5:
+            others = others[:1]
+        return self._cut([(one, other) for other in others] + [(other, one) for other in others])
+
+    def _slow_link(self, random: Random, fault: Fault) -> Callable[[], None]:
+        names = list(self.world.processes)
+        some = random.sample(names, random.randint(1, 2))
+        ways = [(a, b) for a in names for b in names if a in some or b in some]
+        factor = random.choice((5, 30, 200))
+        slow = self.world.network.slow
+        for way in ways:
+            slow[way] = factor
+
+        def mend() -> None:
+            for way in ways:
+                slow.pop(way, None)
+
+        return mend
+
+    def _resets(self, random: Random, fault: Fault) -> None:
+        connections = list(self.world.network.connections.values())
+        if connections:
+            for connection in random.sample(connections, random.randint(1, max(1, len(connections) // 3))):
+                connection.reset()
+
+    def _stall(self, random: Random, fault: Fault) -> Callable[[], None]:
+        """One connection in three, at most, takes nothing for a while; some are then reset."""
+        connections = list(self.world.network.connections.values())
+        chosen = random.sample(connections, min(len(connections), random.randint(1, max(1, len(connections) // 3))))
+        for connection in chosen:
+            connection.stalled = True
+
+        def mend() -> None:
+            for connection in chosen:
+                connection.stalled = False
+                if random.random() < 0.5:
+                    connection.reset()
+                connection.to_listener.release()
+                connection.to_dialler.release()
+
+        return mend
+
+    # --- etcd ------------------------------------------------------------------------------------------------------
+
+    def _etcd_down(self, random: Random, fault: Fault) -> Callable[[], None] | bool:
+        cluster = self.world.cluster
+        if not cluster.available:
+            return False
+        cluster.set_available(False)
+        return lambda: cluster.set_available(True, self.world.loop.now_us // MS)
+
+    def _etcd_slow(self, random: Random, fault: Fault) -> Callable[[], None]:
+        self.world.etcd_factor = random.choice((10, 100, 300))
+
+        def mend() -> None:
+            self.world.etcd_factor = 1.0
+
+        return mend
+
+    def _etcd_loss(self, random: Random, fault: Fault) -> Callable[[], None]:
+        self.world.etcd_loss = random.choice((0.1, 0.5))
+
+        def mend() -> None:
+            self.world.etcd_loss = 0.0
+
+        return mend
+
+    def _etcd_cut(self, random: Random, fault: Fault) -> Callable[[], None]:
+        one = self._manager(random).name
+        return self._cut([(one, ETCD), (ETCD, one)])
+
+    def _lease_end(self, random: Random, fault: Fault) -> Callable[[], None] | bool | None:
+        if random.random() < 0.5:
+            self.world.cluster.expiry_delay_ms = 5_000
+            return lambda: setattr(self.world.cluster, "expiry_delay_ms", 0)
+        manager = self._manager(random)
+        if not manager.alive or manager.etcd.lease is None:
+            return False
+        self.world.cluster.expire(manager.etcd.lease)
+        return None
+
+    def _watch_gap(self, random: Random, fault: Fault) -> Callable[[], None] | bool:
+        manager = self._manager(random)
+        if not manager.alive:
+            return False
+        watch = manager.etcd.watch
+        watch.interrupted = True
+
+        def mend() -> None:
+            watch.interrupted = False
+
+        return mend
+
+    def _compact(self, random: Random, fault: Fault) -> None:
+        self.world.cluster.compact()
+
+    # --- clocks ----------------------------------------------------------------------------------------------------
+
+    def _clock_jump(self, random: Random, fault: Fault) -> None:
+        """Within what the run allows, or, for one process at a time, far beyond it."""
+        processes = list(self.world.processes.values())
+        process = random.choice(processes)
+        if random.random() < 0.5 and self.beyond in {"", process.name}:
+            self.beyond = process.name
+            process.clock.offset_ms = random.choice((-BEYOND_MS, BEYOND_MS))
+        else:
+            if self.beyond == process.name:
+                self.beyond = ""
+            process.clock.offset_ms = random.randint(-self.world.plan.skew_ms, self.world.plan.skew_ms)
+
+

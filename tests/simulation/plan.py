@@ -1,0 +1,183 @@
+"""All that a seed decides before its run begins: the cluster, its bounds, the load, and the schedule of faults.
+
+Model: a ``Plan`` is plain data, a function of seed and profile; a shrunk run is the same plan with fewer faults.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import msgspec
+
+from tests.simulation.loop import MS, SECOND
+
+NODE_KINDS = ("node_crash", "node_pause", "node_corrupt", "node_slow_disk")
+MANAGER_KINDS = ("manager_crash", "manager_pause")
+NETWORK_KINDS = ("partition", "one_way", "isolate", "slow_link", "resets", "stall", "manager_links")
+ETCD_KINDS = ("etcd_down", "etcd_slow", "etcd_loss", "etcd_cut", "lease_end", "watch_gap", "compact")
+CLOCK_KINDS = ("clock_jump",)
+ALL_KINDS = (*NODE_KINDS, *MANAGER_KINDS, *NETWORK_KINDS, *ETCD_KINDS, *CLOCK_KINDS)
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """``pick``: a random number by which the fault chooses its victims when it happens."""
+
+    at_us: int
+    kind: str
+    lasts_us: int
+    pick: int
+
+
+class Plan(msgspec.Struct):
+    seed: int
+    regions: list[str]
+    nodes: dict[str, str]
+    """Region by node."""
+    managers: dict[str, str]
+    latency_us: dict[str, dict[str, int]]
+    jitter: float
+    hiccups: float
+    codec: bool
+    turn_us: int
+    fsync_us: int
+    etcd_us: int
+    lease_ms: int
+    log_retained_bytes: int
+    chunk_bytes: int
+    bounds: dict[str, int]
+    """Bounds of the cores that are drawn anew: see bounds.py."""
+    queues: list[dict[str, Any]]
+    clients: int
+    think_us: int
+    weights: dict[str, int]
+    load_us: int
+    """How long clients work and faults happen."""
+    skew_ms: int
+    drift: float
+    faults: list[Fault]
+
+
+def make_plan(seed: int, profile: str = "all") -> Plan:
+    random = Random(f"plan {seed} {profile}")
+    count = random.choice((3, 3, 3, 4, 5, 5, 6, 7))
+    regions = [f"r{number}" for number in range(count)]
+    nodes = {f"n{region[1:]}": region for region in regions}
+    managers = {}
+    for region in regions[: random.randint(2, min(count, 4))]:
+        for twin in range(random.choice((1, 1, 1, 2))):
+            managers[f"m{region[1:]}{'ab'[twin]}"] = region
+    load_us = random.randint(12, 30) * SECOND
+    skew_ms = random.choice((0, 0, 0, 200, 3_000)) if profile != "none" else 0
+    return Plan(
+        seed=seed,
+        regions=regions,
+        nodes=nodes,
+        managers=managers,
+        latency_us=_latencies(random, regions),
+        jitter=random.choice((0.0, 0.2, 1.0)),
+        hiccups=random.choice((0.0, 0.0, 0.01)),
+        codec=random.random() < 0.3,
+        turn_us=random.choice((10, 50, 300, 2_000)),
+        fsync_us=random.choice((50, 500, 2_000, 10_000)),
+        etcd_us=random.choice((1_000, 5_000, 30_000)),
+        lease_ms=random.choice((3_000, 5_000, 10_000)),
+        log_retained_bytes=random.choice((2_000, 10_000, 1 << 26)),
+        chunk_bytes=random.choice((100, 2_000, 262_144)),
+        bounds=_bounds(random),
+        queues=_queues(random, count),
+        clients=random.randint(3, 7),
+        think_us=random.choice((50, 150, 400)) * MS,
+        weights=_weights(random),
+        load_us=load_us,
+        skew_ms=skew_ms,
+        drift=random.choice((0.0, 0.0, 0.001)) if profile != "none" else 0.0,
+        faults=_faults(random, load_us, profile),
+    )
+
+
+def _latencies(random: Random, regions: list[str]) -> dict[str, dict[str, int]]:
+    """One way, in microseconds; symmetric, more or less as places on a map."""
+    scale = random.choice((1_000, 10_000, 60_000))
+    places = {region: (random.random(), random.random()) for region in regions}
+
+    def way(one: str, other: str) -> int:
+        (x1, y1), (x2, y2) = places[one], places[other]
+        return 100 + int(scale * ((x1 - x2) ** 2 + (y1 - y2) ** 2) ** 0.5)
+
+    return {one: {other: way(one, other) for other in regions} for one in regions}
+
+
+def _bounds(random: Random) -> dict[str, int]:
+    if random.random() < 0.4:
+        return {}
+    return {
+        "checkpoint_rows": random.choice((5, 20, 100, 2_000)),
+        "window_bytes": random.choice((1_000, 5_000, 1 << 25)),
+        "append_bytes": random.choice((500, 4_000, 1 << 22)),
+        "fetch_entries": random.choice((5, 50, 2_000)),
+        "expire_per_entry": random.choice((2, 20, 1_000)),
+        "window_ms": random.choice((3_000, 10_000, 300_000)),
+        "content_bytes": random.choice((10, 1 << 28)),
+    }
+
+
+def _queues(random: Random, regions: int) -> list[dict[str, Any]]:
+    factors = [factor for factor in (1, 2, 2, 2, 4, 6) if factor < regions]
+    queues: list[dict[str, Any]] = []
+    for name in random.choice((("s0",), ("f0.fifo",), ("s0", "f0.fifo"), ("s0", "f0.fifo"))):
+        fifo = name.endswith(".fifo")
+        queue: dict[str, Any] = {"name": name, "factor": random.choice(factors), "attributes": {}}
+        if fifo:
+            queue["attributes"]["FifoQueue"] = "true"
+        elif random.random() < 0.15:
+            queue["attributes"]["DelaySeconds"] = "1"
+        if random.random() < 0.5:
+            target = f"d{name}"
+            arn = f"arn:aws:sqs:us-east-1:000000000000:{target}"
+            queue["attributes"]["RedrivePolicy"] = (
+                f'{{"deadLetterTargetArn":"{arn}","maxReceiveCount":{random.randint(1, 3)}}}'
+            )
+            queues.append(
+                {
+                    "name": target,
+                    "factor": random.choice(factors),
+                    "attributes": {"FifoQueue": "true"} if fifo else {},
+                }
+            )
+        queues.append(queue)
+    return queues
+
+
+def _weights(random: Random) -> dict[str, int]:
+    return {
+        "send": random.randint(3, 8),
+        "receive": random.randint(4, 10),
+        "delete": random.randint(2, 8),
+        "change": random.randint(0, 2),
+        "purge": random.choice((0, 0, 0, 1)),
+        "configure": random.choice((0, 0, 1)),
+        "recreate": random.choice((0, 0, 0, 1)),
+    }
+
+
+def _faults(random: Random, load_us: int, profile: str) -> list[Fault]:
+    kinds = {
+        "none": (),
+        "all": ALL_KINDS,
+        "nodes": NODE_KINDS,
+        "managers": MANAGER_KINDS,
+        "network": NETWORK_KINDS,
+        "etcd": ETCD_KINDS,
+        "clocks": CLOCK_KINDS,
+    }[profile]
+    faults: list[Fault] = []
+    for kind in kinds:
+        if random.random() < (0.45 if profile == "all" else 0.9):
+            mean_us = random.choice((1.5, 4, 10)) * SECOND
+            at_us = random.expovariate(1 / mean_us)
+            while at_us < load_us:
+                lasts_us = random.choice((random.uniform(0.01, 0.4), random.uniform(0.4, 3), random.uniform(3, 9)))
+                faults.append(Fault(int(at_us), kind, int(lasts_us * SECOND), random.getrandbits(32)))
+                at_us += random.expovariate(1 / mean_us)
+    return sorted(faults, key=lambda fault: (fault.at_us, fault.kind, fault.pick))

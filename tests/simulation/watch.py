@@ -1,0 +1,167 @@
+"""What the simulation sees that no client can: every replica's log, every commit, every store.
+
+Model: the production classes are subclassed, so that whatever they apply and commit is told to the run's ``Watch`` as it
+happens. Invariants checked here: an entry that is applied anywhere is the same everywhere and was committed by an owner
+before; two owners never commit different entries at one place; what is committed is on a quorum's disks; machines with the
+same log have the same digest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import distribution_manager.core.owner as owner_module
+import shadow_nodes.core.node as node_module
+from distribution_manager.core.metadata import Replica as ReplicaName
+from distribution_manager.core.replication import Replication, quorum
+from shadow_nodes.core.replica import Replica, Results
+from shadow_nodes.protocol.commands import Entry, ShardKey, decode_entry
+
+if TYPE_CHECKING:
+    from tests.simulation.node_process import NodeProcess
+    from tests.simulation.world import World
+
+DIGEST_EVERY = 40
+VIOLATIONS_MAX = 20
+
+
+class Watch:
+    current: ClassVar[Watch | None] = None
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.violations: list[tuple[str, str]] = []
+        self.applied: dict[ShardKey, dict[int, Entry]] = {}
+        self.commits: dict[ShardKey, int] = {}
+        self.committed: dict[ShardKey, dict[int, bytes]] = {}
+        self.digests: dict[tuple[ShardKey, int], str] = {}
+        self.entries = 0
+        self.snapshots = 0
+        self.digests_checked = 0
+
+    def violation(self, check: str, text: str) -> None:
+        if len(self.violations) < VIOLATIONS_MAX:
+            self.violations.append((check, f"{self.world.loop.now_us / 1e6:.6f}s {text}"))
+
+    # --- replicas --------------------------------------------------------------------------------------------------
+
+    def on_applied(self, replica: Replica, entry: Entry) -> None:
+        shard, seq = replica.shard, entry.seq
+        entries = self.applied.setdefault(shard, {})
+        known = entries.get(seq)
+        if known is None:
+            entries[seq] = entry
+            self.entries += 1
+            if seq > self.commits.get(shard, 0):
+                self.violation("uncommitted", f"{shard}: entry {seq} applied, commits end at {self.commits.get(shard)}")
+        elif known != entry:
+            self.violation("agreement", f"{shard}: two entries {seq} applied: epochs {known.epoch} and {entry.epoch}")
+        if seq % DIGEST_EVERY == 0 and replica.committed.seq == seq:
+            self.check_digest(replica)
+
+    def check_digest(self, replica: Replica) -> None:
+        if replica.quarantined:
+            self.violation("quarantine", f"{replica.shard}: {replica.quarantined}")
+            return
+        self.digests_checked += 1
+        key = (replica.shard, replica.committed.seq)
+        digest = replica.machine.digest()
+        if self.digests.setdefault(key, digest) != digest:
+            self.violation("digest", f"{replica.shard}: digests differ at {replica.committed.seq}")
+
+    def node_started(self, node: NodeProcess) -> None:
+        assert node.core is not None
+        for replica in node.core.replicas.values():
+            self.check_digest(replica)
+
+    # --- owners ----------------------------------------------------------------------------------------------------
+
+    def on_commit(self, replication: Replication, before: int) -> None:
+        shard, seq = replication.shard, replication.commit_seq
+        committed = self.committed.setdefault(shard, {})
+        self.commits[shard] = max(seq, self.commits.get(shard, 0))
+        for item in replication.window:
+            place = item.position.seq
+            if place > seq:
+                break
+            if place > before:
+                known = committed.setdefault(place, item.data)
+                if known is not item.data and known != item.data:
+                    epochs = decode_entry(known).epoch, item.position.epoch
+                    self.violation("owners", f"{shard}: epochs {epochs} both committed an entry {place}")
+        for voters in replication.voter_sets:
+            self._check_held(replication, voters)
+
+    def _check_held(self, replication: Replication, voters: tuple[ReplicaName, ...]) -> None:
+        shard, seq = replication.shard, replication.commit_seq
+        held = 0
+        for voter in voters:
+            node = self.world.nodes[voter.node]
+            if node.corrupted or node.incarnation != voter.incarnation:
+                held += 1
+                continue
+            state = node.store._shards.get(shard)
+            if state is None or state.record.last.seq < seq:
+                continue
+            if seq <= state.record.log_start.seq or state.position_at(seq).epoch == replication.token.epoch:
+                held += 1
+        if held < quorum(len(voters)):
+            self.violation("durability", f"{shard}: entry {seq} is committed, and on {held} of {len(voters)} disks")
+
+
+class WatchedReplica(Replica):
+    def _advance(self, seq: int, results: Results | None) -> None:
+        before = self.committed.seq
+        if seq <= before:
+            return
+        entries = [self._tail[number].entry for number in range(before + 1, seq + 1)]
+        super()._advance(seq, results)
+        watch = Watch.current
+        assert watch is not None
+        if self.quarantined:
+            watch.violation("quarantine", f"{self.shard}: {self.quarantined}")
+        for entry in entries[: self.committed.seq - before]:
+            watch.on_applied(self, entry)
+
+    def _make_checkpoint(self) -> None:
+        super()._make_checkpoint()
+        if Watch.current is not None:
+            Watch.current.check_digest(self)
+
+    def finish_install(self) -> None:
+        super().finish_install()
+        if Watch.current is not None:
+            Watch.current.check_digest(self)
+
+
+class WatchedReplication(Replication):
+    def _advance(self) -> bool:
+        before = self.commit_seq
+        window = list(self.window) if Watch.current is not None else []
+        advanced = super()._advance()
+        if advanced and Watch.current is not None:
+            # what was trimmed just now has been committed just now
+            kept, self.window = self.window, window  # type: ignore[assignment]
+            Watch.current.on_commit(self, before)
+            self.window = kept
+        return advanced
+
+
+@contextmanager
+def watching(watch: Watch) -> Iterator[None]:
+    places: list[tuple[Any, str, Any]] = [
+        (node_module, "Replica", WatchedReplica),
+        (owner_module, "Replication", WatchedReplication),
+    ]
+    before = [(module, name, getattr(module, name)) for module, name, _ in places]
+    for module, name, value in places:
+        setattr(module, name, value)
+    Watch.current = watch
+    try:
+        yield
+    finally:
+        Watch.current = None
+        for module, name, value in before:
+            setattr(module, name, value)
