@@ -81,8 +81,11 @@ class Manager:
         cls, session: aiohttp.ClientSession, port: int, name: str = "m1", cluster: str = "c", life: int = LIFE
     ) -> Manager:
         manager = cls(await session.ws_connect(f"ws://127.0.0.1:{port}/link", max_msg_size=0))
-        await manager.send(Hello(PROTOCOL_VERSION, cluster, name, life, "r1"))
+        await manager.hello(name, cluster, life)
         return manager
+
+    async def hello(self, name: str = "m1", cluster: str = "c", life: int = LIFE) -> None:
+        await self.send(Hello(PROTOCOL_VERSION, cluster, name, life, "r1"))
 
     async def send(self, *messages: ToNode) -> None:
         await self.socket.send_bytes(encode_frame(list(messages)))
