@@ -37,7 +37,8 @@ class ReceiveDesk:
                 change += len(command.messages)
             elif isinstance(command, Receive):
                 change -= command.max_messages
-                self._admitted -= command.max_messages
+                if not command.attempt_id:
+                    self._admitted -= command.max_messages
         if change:
             self._under_way.append((seq, change))
             self.estimate += change
@@ -66,7 +67,8 @@ class ReceiveDesk:
                 continue
             assert isinstance(request.command, Receive)
             expected -= request.command.max_messages
-            self._admitted += request.command.max_messages
+            if not request.command.attempt_id:
+                self._admitted += request.command.max_messages
             admitted.append(request)
         return admitted
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from distribution_manager.core.metadata import (
+    AccessKeyRecord,
     Grave,
     ManagerRecord,
     NodeRecord,
@@ -41,6 +42,7 @@ class Directory:
         self.graves: dict[str, Grave] = {}
         self.shards: dict[ShardKey, tuple[ShardRecord, int]] = {}
         """Records with their mod_revision."""
+        self.access_keys: dict[str, AccessKeyRecord] = {}
         self.synchronized = False
         """Whether a first whole copy has come."""
         self._revisions: dict[str, int] = {}
@@ -96,6 +98,8 @@ class Directory:
             self._on_manager(name)
         elif kind == "nodes":
             self.nodes[name] = decode_record(NodeRecord, item.key, item.value)
+        elif kind == "keys":
+            self.access_keys[name] = decode_record(AccessKeyRecord, item.key, item.value)
 
     def _forget(self, key: str, revision: int) -> None:
         if revision < self._revisions.get(key, 0):
@@ -117,6 +121,8 @@ class Directory:
             self._on_manager(name)
         elif kind == "nodes":
             self.nodes.pop(name, None)
+        elif kind == "keys":
+            self.access_keys.pop(name, None)
 
     def hint(self, shard: ShardKey, epoch: int, owner: Owner | None) -> None:
         """Another manager says who owns a shard; believed if that is newer than what etcd has told us."""

@@ -44,6 +44,8 @@ TAKEOVER_STAGGER_MS = 40
 """Managers that see an owner gone try for its lock one after the other, nearest first, this far apart."""
 TAKEOVER_RETRY_MS = 250
 """A takeover that does not get on tries its step again after this."""
+ORPHANS_LOOKED_AT_PER_TICK = 50
+"""Every heartbeat interval a manager looks at this many shards for ones that have lost their owner and are not used."""
 UNSEEN_GRACE_MS = 2_000
 """A node that has been up this long and has not seen a manager counts as seeing it gone."""
 PROMOTE_AFTER_MS = 300

@@ -13,8 +13,14 @@ from typing import Protocol
 
 import msgspec
 
+from distribution_manager.core.attributes import settings_of
 from distribution_manager.core.directory import Directory
-from distribution_manager.core.limits import PATIENCE_ROUND_TRIPS, SWEEP_INTERVAL_MS, TAKEOVER_STAGGER_MS
+from distribution_manager.core.limits import (
+    ORPHANS_LOOKED_AT_PER_TICK,
+    PATIENCE_ROUND_TRIPS,
+    SWEEP_INTERVAL_MS,
+    TAKEOVER_STAGGER_MS,
+)
 from distribution_manager.core.liveness import Liveness, NodeLink, RoundTrip
 from distribution_manager.core.messages import (
     Forward,
@@ -116,6 +122,7 @@ class ManagerCore:
         self._candidate_since: dict[tuple[ShardKey, int], int] = {}
         self._dirty: dict[ShardKey, None] = {}
         self._lost: list[ShardKey] = []
+        self._orphan_scan: list[ShardKey] = []
         self._confirm: dict[ShardKey, None] = {}
         self._round = 0
         self._rounds: dict[int, list[ShardKey]] = {}
@@ -178,6 +185,7 @@ class ManagerCore:
             self._effects.send_to_node(node, Ping(now_ms))
         for manager in self.managers:
             self._effects.send_to_manager(manager, ManagerPing(now_ms))
+        self._adopt_orphans()
         if now_ms - self._swept_ms >= SWEEP_INTERVAL_MS:
             self._swept_ms = now_ms
             self.router.sweep()
@@ -296,6 +304,20 @@ class ManagerCore:
                 return None
         granted = self._granted.pop(shard, None) == record.token and holder == self.me
         return self._take(shard, record, revision, granted)
+
+    def _adopt_orphans(self) -> None:
+        """Looks at a few shards for ones whose owner is gone and that nobody has asked for since.
+
+        Without an owner their replicas would not be levelled, their dead letters not carried, nothing expired.
+        """
+        if not self._orphan_scan:
+            self._orphan_scan = list(self.directory.shards)
+        for _ in range(min(len(self._orphan_scan), ORPHANS_LOOKED_AT_PER_TICK)):
+            shard = self._orphan_scan.pop()
+            known = self.directory.shards.get(shard)
+            if known is None or shard in self.owners or known[0].owner in {None, self.me}:
+                continue
+            self._take_if_due(shard)
 
     def _take(self, shard: ShardKey, record: ShardRecord, revision: int, granted: bool) -> ShardOwner:
         self._candidate_since.pop((shard, record.epoch), None)
@@ -495,11 +517,13 @@ class ManagerCore:
         owner = self.owners.get(shard)
         if target is None or source is None or owner is None:
             return
+        dead = letters[0].target == settings_of(source).dead_letter_queue
+        """A letter on its way back from a dead-letter queue names the queue it came from, or none."""
         run: list[Letter] = []
         for letter in letters:
             if letter.target != letters[0].target:
                 break
-            run.append(letter if letter.source else msgspec.structs.replace(letter, source=source.name))
+            run.append(msgspec.structs.replace(letter, source=source.name) if dead else letter)
         through = run[-1].number
 
         def done(_s: int, _c: int, verdict: Verdict, result: Result | None, _summary: Summary | None) -> None:

@@ -7,7 +7,7 @@
     managers/<id>          -> ManagerRecord, under a lease
     nodes/<id>             -> NodeRecord
     latency/<manager>      -> LatencyRecord, under a lease
-    keys/<access key id>   -> access keys
+    keys/<access key id>   -> AccessKeyRecord
 
 Lock and replica set share a key on purpose: whoever changes one compares the mod_revision of both, so that no
 transaction can pair a fresh lock with a stale set.
@@ -119,6 +119,34 @@ class NodeRecord(Record, frozen=True):
     pid: int = 0
 
 
+class Grant(Record, frozen=True):
+    """Allows ``actions`` on queues whose names match ``queues``; ``*`` and ``?`` stand for what they do in IAM."""
+
+    actions: tuple[str, ...] = ("*",)
+    queues: tuple[str, ...] = ("*",)
+
+
+class AccessKeyRecord(Record, frozen=True):
+    """An access key. Its secret is in ``secret``, or, encrypted, in ``sealed``, never in both.
+
+    ``user``: the last part of the principal's ARN. ``account``: "" means the managers' own. The limits hold for each
+    manager; 0 means the manager's default.
+    """
+
+    access_key_id: str
+    user: str
+    secret: str = ""
+    sealed: str = ""
+    account: str = ""
+    grants: tuple[Grant, ...] = (Grant(),)
+    requests_per_second: int = 0
+    connections_max: int = 0
+    created_ms: int = 0
+
+    def __repr__(self) -> str:
+        return f"AccessKeyRecord({self.access_key_id!r}, user={self.user!r})"
+
+
 def queue_key(name: str) -> str:
     return f"queues/{name}"
 
@@ -141,6 +169,10 @@ def manager_key(manager: str) -> str:
 
 def node_key(node: str) -> str:
     return f"nodes/{node}"
+
+
+def access_key_key(access_key_id: str) -> str:
+    return f"keys/{access_key_id}"
 
 
 encode_record = msgspec.json.Encoder(order="deterministic").encode

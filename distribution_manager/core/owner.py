@@ -110,7 +110,7 @@ class ShardOwner:
             return
         if request.command is None:
             self._confirmation.waiting.append(request)
-        elif isinstance(request.command, Receive):
+        elif isinstance(request.command, Receive) and not request.is_first_attempt:
             last_seq = self._replication.last.seq if self._replication is not None else 0
             self._desk.park(request, last_seq)
         else:

@@ -10,7 +10,7 @@ import msgspec
 from distribution_manager.core.messages import Verdict
 from distribution_manager.core.metadata import QueueMetadata
 from distribution_manager.core.transactions import Outcome, Transaction
-from shadow_nodes.protocol.commands import Command, Letter, Result, ShardKey, Summary
+from shadow_nodes.protocol.commands import Command, Letter, Receive, Result, ShardKey, Summary
 from shadow_nodes.protocol.messages import ToNode
 
 
@@ -78,6 +78,12 @@ class Request:
         self.forwarded = 0
         """The number it was forwarded under; 0 while it is not."""
         self.size_bytes = 0
+
+    @property
+    def is_first_attempt(self) -> bool:
+        """A receive with an attempt id that does not wait: it may get messages in flight, so it is not for the desk."""
+        command = self.command
+        return isinstance(command, Receive) and command.attempt_id != "" and self.wait_until_ms <= self.arrived_ms
 
 
 class Surroundings(Protocol):

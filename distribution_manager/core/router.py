@@ -76,10 +76,17 @@ class Router:
         wait_ms: int,
         done: Done,
         wanted: Callable[[], bool] = lambda: True,
+        *,
+        first: bool = True,
     ) -> None:
-        """Carries out a command (None: asks for the counts). A waiting receive goes in slices, each with its own id."""
+        """Carries out a command (None: asks for the counts). A waiting receive goes in slices, each with its own id.
+
+        The ``first`` of a receive with an attempt id does not wait: see ``Request.is_first_attempt``.
+        """
         now = self._switch.now
         slice_ms = min(wait_ms, LONG_POLL_SLICE_MS)
+        if isinstance(command, Receive) and command.attempt_id and first:
+            slice_ms = 0
         until_ms = now.monotonic_ms + wait_ms
 
         def finish(request: Request, verdict: Verdict, result: Result | None, summary: Summary | None) -> None:
@@ -98,7 +105,8 @@ class Router:
             if empty and left_ms > 0 and wanted():
                 at_once = self._switch.now.monotonic_ms - request.arrived_ms < SPIN_GUARD_MS
                 self._switch.later(
-                    SPIN_GUARD_MS if at_once else 0, lambda: self.submit(shard, command, left_ms, done, wanted)
+                    SPIN_GUARD_MS if at_once else 0,
+                    lambda: self.submit(shard, command, left_ms, done, wanted, first=False),
                 )
                 return
             done(request.session, request.counter, verdict, result, summary)

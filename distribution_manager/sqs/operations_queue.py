@@ -131,7 +131,7 @@ async def get_queue_attributes(call: Call, request: GetQueueAttributesRequest) -
     found = {"QueueArn": call.service.config.arn(queue.name)}
     if every or names & rules.COUNTS:
         summary = await call.backend.summarize(queue)
-        found["ApproximateNumberOfMessages"] = str(summary.ready)
+        found["ApproximateNumberOfMessages"] = str(max(0, summary.held - summary.in_flight - summary.delayed))
         found["ApproximateNumberOfMessagesNotVisible"] = str(summary.in_flight)
         found["ApproximateNumberOfMessagesDelayed"] = str(summary.delayed)
     found["CreatedTimestamp"] = str(queue.created_ms // 1000)

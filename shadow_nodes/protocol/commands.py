@@ -272,6 +272,8 @@ class Summary(Value, frozen=True):
     outbox: int
     settings_version: int
     sealed: bool
+    held: int = 0
+    """Messages held, the outbox not counted: ready, in flight, delayed, or behind one of their group (FIFO)."""
 
 
 # --- codec ---------------------------------------------------------------------------------------------------------

@@ -164,6 +164,7 @@ class Machine:
             state.outbox.next - state.outbox.first,
             settings.version,
             state.sealed,
+            len(state.shelf.messages),
         )
 
     def _due(self, now_ms: int) -> tuple[int, int, int]:
