@@ -245,10 +245,10 @@ class Router:
             request.forwarded = 0
             request.finish(request, Verdict.RETRY, None, None)
 
-    def shards_waiting_for(self, manager: str) -> set[ShardKey]:
-        """Shards with requests that wait for this manager, or have nowhere to go."""
-        waiting = {request.shard for request, owner in self._forwarded.values() if owner.manager == manager}
-        return waiting | set(self._homeless)
+    def shards_waiting_for(self, manager: str) -> list[ShardKey]:
+        """Shards with requests that wait for this manager, or have nowhere to go; in an order that chance has no part in."""
+        waiting = {request.shard: None for request, owner in self._forwarded.values() if owner.manager == manager}
+        return list(waiting | dict.fromkeys(self._homeless))
 
     def sweep(self) -> None:
         """Ends what has passed its deadline: whether it was carried out is not known."""

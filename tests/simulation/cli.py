@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.simulation.plan import make_plan
 from tests.simulation.world import Report, World
 
-TRACES = Path("sim-traces")
+TRACES = Path("build/sim-traces")
 
 
 def run_seed(seed: int, profile: str = "all", tracing: bool = False) -> Report:
@@ -130,7 +130,7 @@ def _replay(seed: int, profile: str) -> int:
     world = World(make_plan(seed, profile), tracing=True)
     report = world.run()
     assert world.trace is not None
-    TRACES.mkdir(exist_ok=True)
+    TRACES.mkdir(parents=True, exist_ok=True)
     path = TRACES / f"{seed}-{profile}.txt"
     path.write_text("\n".join([*world.trace, "", *(f"{op!r}" for op in world.history.ops)]) + "\n")
     for check, text in report.violations:

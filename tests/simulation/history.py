@@ -67,6 +67,7 @@ class QueueFacts(msgspec.Struct, frozen=True):
     fifo: bool
     max_receives: int = 0
     dead_letter: str = ""
+    delayed: bool = False
 
 
 class History(msgspec.Struct):

@@ -108,7 +108,14 @@ class World:
             dead_letter = next(item.queue for item in self.history.queues if item.name == target)
             max_receives = parsed["maxReceiveCount"]
         self.history.queues.append(
-            QueueFacts(metadata.queue_id, name, name.endswith(".fifo"), max_receives, dead_letter)
+            QueueFacts(
+                metadata.queue_id,
+                name,
+                name.endswith(".fifo"),
+                max_receives,
+                dead_letter,
+                metadata.attributes.get("DelaySeconds", "0") != "0",
+            )
         )
 
     def records(self) -> dict[str, ShardRecord]:

@@ -25,13 +25,13 @@ def check_dead_letters(history: History) -> list[tuple[str, str]]:
     unknown = {op.queue for op in history.of("receive") if op.status == "unknown"}
     sent_there = {(op.queue, message.body) for op in history.of("send") for message in op.sent}
     for op, got in receipts(history):
-        for source in sources.get(op.queue, []):
-            if (source, got.body) not in sent_there or (op.queue, got.body) in sent_there:
-                continue
-            moved_us, deliveries = last.get((source, got.message_id), (0, 0))
-            assert op.completed_us is not None
-            if moved_us > op.completed_us:
-                found.append(("dead letters", f"{got.body}: in {source} again after it was dead-lettered"))
-            if deliveries < limits[source] and source not in unknown:
-                found.append(("dead letters", f"{got.body}: dead-lettered after {deliveries} of {limits[source]}"))
+        origins = sources.get(op.queue, [])
+        if not origins or (op.queue, got.body) in sent_there:
+            continue
+        seen = [(*last.get((source, got.message_id), (0, 0)), source) for source in origins]
+        assert op.completed_us is not None
+        if max(asked_us for asked_us, _, _ in seen) > op.completed_us:
+            found.append(("dead letters", f"{got.body}: in its queue again after it was dead-lettered"))
+        if not unknown.intersection(origins) and all(count < limits[source] for _, count, source in seen):
+            found.append(("dead letters", f"{got.body}: dead-lettered after {seen} of {limits}"))
     return found

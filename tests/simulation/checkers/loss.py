@@ -18,14 +18,11 @@ def check_lost(history: History) -> list[tuple[str, str]]:
     for op, got in receipts(history):
         seen.setdefault((op.queue, got.message_id), []).append((op.queue, got.key))
     deletes = deletes_by_key(history)
-    unseen = {op.queue: 0 for op in history.of("receive")}
-    for op in history.of("receive"):
-        if op.status == "unknown":
-            unseen[op.queue] += 1
     found = []
     for op, message_id, body in acknowledged(history):
         queues = [op.queue, *(item.dead_letter for item in history.queues if item.queue == op.queue)]
-        if any(clear for queue in queues for clear in cleared(history, queue) if end_us(clear) > op.invoked_us):
+        since_us = op.invoked_us if message_id[:2] == op.id else 0
+        if any(clear for queue in queues for clear in cleared(history, queue) if end_us(clear) > since_us):
             continue
         handles = [handle for queue in queues for handle in seen.get((queue, message_id), [])]
         if not handles:

@@ -13,7 +13,7 @@ from tests.simulation.history import History
 def check_empty_answers(history: History) -> list[tuple[str, str]]:
     if history.may_fall_short:
         return []
-    fifo = {facts.queue for facts in history.queues if facts.fifo}
+    fifo = {facts.queue for facts in history.queues if facts.fifo or facts.delayed}
     delayed = {message.body for op in history.of("send") for message in op.sent if message.delay_ms}
     acked: dict[tuple[str, tuple[int, int, int]], int] = {}
     for op, message_id, _ in acknowledged(history):
