@@ -84,5 +84,7 @@ def settled_digests(cluster: LocalCluster, replicas: int, timeout_s: float = SET
 def differing(found: Digests, replicas: int) -> list[str]:
     """What is wrong with the digests: a line for each shard whose replicas are missing or not equal."""
     return [
-        f"{shard}: {nodes}" for shard, nodes in found.items() if len(nodes) != replicas or len(set(nodes.values())) != 1
+        f"{shard}: {', '.join(f'{node} at {seq} is {digest[:8]}' for node, (seq, digest) in sorted(nodes.items()))}"
+        for shard, nodes in sorted(found.items())
+        if len(nodes) != replicas or len(set(nodes.values())) != 1
     ]

@@ -88,6 +88,22 @@ def test_the_owners_manager(cluster: LocalCluster, tmp_path: Path) -> None:
     drill(cluster, "owner", fault, tmp_path)
 
 
+def test_a_frozen_owner(cluster: LocalCluster, tmp_path: Path) -> None:
+    """It is replaced while it is frozen; what it does when it goes on is judged like everything else."""
+
+    def fault(queue: str) -> Collection[str]:
+        owner, epoch = faults.owner_of(cluster, queue), faults.queue_status(cluster, queue)["epoch"]
+        cluster.freeze(owner)
+        time.sleep(DURING_S)
+        cluster.resume(owner)
+        after = faults.queue_status(cluster, queue)
+        assert after["epoch"] > epoch
+        assert after["owner"] != owner
+        return {cluster.member(owner).region}
+
+    drill(cluster, "frozen", fault, tmp_path)
+
+
 def test_a_region(cluster: LocalCluster, tmp_path: Path) -> None:
     def fault(queue: str) -> Collection[str]:
         region = cluster.member(faults.owner_of(cluster, queue)).region
