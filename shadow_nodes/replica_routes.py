@@ -20,6 +20,8 @@ from shadow_nodes.replica_stream import SnapshotEnd, SnapshotHead, SnapshotRows,
 
 SNAPSHOTS_MAX = 4
 """At a time; a further request is told 503, and the copier asks again when its owner does."""
+REST_PER_READ = 1.0
+"""A snapshot rests this many times as long as each chunk took: its thread keeps the interpreter lock from the loop."""
 CHUNK_TAKEN_SECONDS_MAX = 30.0
 """A peer that does not take a chunk for this long is given up: a snapshot keeps SQLite's log from being reused."""
 
@@ -100,8 +102,12 @@ class ReplicaRoutes:
         return response
 
     async def _next_part(self, thread: ThreadPoolExecutor, reader: _SnapshotReader) -> bytes | None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
-            return await asyncio.get_running_loop().run_in_executor(thread, reader.next_part)
+            part = await loop.run_in_executor(thread, reader.next_part)
+            await asyncio.sleep((loop.time() - began) * REST_PER_READ)
+            return part
         except KeyError:
             raise web.HTTPNotFound(text="the shard is not in the store (yet, or any more)\n") from None
         except Exception as error:

@@ -1,13 +1,15 @@
 """Names to addresses: ``host:port``, or a service name such as ``_shadowq._tcp.example.com`` (SRV, RFC 2782).
 
 Model: answers are cached for their TTL, within bounds; whoever could not connect says ``forget``. Literal addresses and
-localhost ask nobody. Invariant: an answer that has run out is used rather than none: links outlive their DNS.
+localhost ask nobody. Invariant: only the first question for a name is waited for; later ones are asked while what is
+known is tried again, so that links outlive their DNS and a dead one does not delay them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import math
 import random
 import socket
@@ -18,6 +20,8 @@ from typing import Any
 import aiodns
 
 from shadow_nodes.protocol.errors import ProtocolError
+
+log = logging.getLogger(__name__)
 
 TTL_SECONDS_MIN = 1.0
 TTL_SECONDS_MAX = 300.0
@@ -55,31 +59,43 @@ class Resolver:
         self._nameservers = list(nameservers)
         self._answers: dict[str, _Answer] = {}
         self._fresh: set[str] = set()
+        self._asking: dict[str, asyncio.Task[list[Endpoint]]] = {}
 
     async def resolve(self, address: str) -> list[Endpoint]:
         """In the order in which to try them. Raises OSError where there is none, ProtocolError for a bad address."""
         known = self._answers.get(address)
-        if known is not None and address in self._fresh and _now() < known.until:
-            return known.endpoints
-        try:
-            endpoints, ttl = await self._ask(address)
-        except OSError:
-            if known is None:
-                raise
-            return known.endpoints
-        bounded = min(max(ttl, TTL_SECONDS_MIN), TTL_SECONDS_MAX)
-        self._answers[address] = _Answer(endpoints, _now() + bounded)
-        self._fresh.add(address)
-        return endpoints
+        if known is None:
+            return await self._learn(address)
+        if address not in self._fresh or _now() >= known.until:
+            self._refresh(address)
+        return known.endpoints
 
     def forget(self, address: str) -> None:
-        """The endpoints did not answer: ask anew the next time."""
+        """The endpoints did not answer: ask anew when they are wanted the next time."""
         self._fresh.discard(address)
 
     async def close(self) -> None:
-        """Nothing is held between questions but answers."""
-        self._answers.clear()
-        self._fresh.clear()
+        asking = list(self._asking.values())
+        for task in asking:
+            task.cancel()
+        if asking:
+            await asyncio.wait(asking)
+
+    async def _learn(self, address: str) -> list[Endpoint]:
+        endpoints, ttl = await self._ask(address)
+        self._answers[address] = _Answer(endpoints, _now() + min(max(ttl, TTL_SECONDS_MIN), TTL_SECONDS_MAX))
+        self._fresh.add(address)
+        return endpoints
+
+    def _refresh(self, address: str) -> None:
+        if address not in self._asking:
+            task = self._asking[address] = asyncio.create_task(self._learn(address), name=f"resolve {address}")
+            task.add_done_callback(lambda done: self._refreshed(address, done))
+
+    def _refreshed(self, address: str, done: asyncio.Task[list[Endpoint]]) -> None:
+        del self._asking[address]
+        if not done.cancelled() and (error := done.exception()) is not None:
+            log.info("going on with what is known of %s: %s", address, error)
 
     async def _ask(self, address: str) -> tuple[list[Endpoint], float]:
         if address.startswith("_"):

@@ -37,8 +37,10 @@ async def dns() -> AsyncIterator[DnsServer]:
 
 
 @pytest.fixture
-async def resolver(dns: DnsServer) -> Resolver:
-    return Resolver([await dns.start()])
+async def resolver(dns: DnsServer) -> AsyncIterator[Resolver]:
+    resolver = Resolver([await dns.start()])
+    yield resolver
+    await resolver.close()
 
 
 @pytest.fixture
