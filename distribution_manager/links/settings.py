@@ -11,7 +11,7 @@ from shadow_nodes.protocol.limits import SILENCE_BOUND_MS
 DIAL_SECONDS_MAX = 3.0
 """For one address, from the first packet to the Welcome: a handful of round trips across an ocean."""
 BACKOFF_SECONDS_START = 0.02
-BACKOFF_SECONDS_MAX = 1.0
+BACKOFF_SECONDS_MAX = 0.5
 STEADY_SECONDS = 1.0
 """A link that lasted this long is redialled with the shortest pause."""
 PROBE_SECONDS = 3.0
