@@ -13,7 +13,7 @@ READY := .venv/.ready
 PYTHON ?= $(firstword $(foreach python,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
 	$(python) -c 'import sys; sys.version_info >= (3, 11) and print("$(python)")' 2>/dev/null)) no-python)
 
-.PHONY: help up down status test test-quick test-cluster lint format clean
+.PHONY: help up down status test test-quick test-cluster lint format bench-failover clean
 
 help:
 	@echo "make up        start etcd and three regions here; Ctrl-C stops them (DATA=.shadowq PORT=9324)"
@@ -22,6 +22,7 @@ help:
 	@echo "make test      all tests (COVERAGE=1, ARGS=...): test-quick in one process, test-cluster with real clusters"
 	@echo "make lint      ruff, mypy --strict, import-linter, terraform fmt"
 	@echo "make format    let ruff and terraform put things in order"
+	@echo "make bench-failover   the time without successful operations at failover (ARGS='--blows 5')"
 	@echo "make clean     remove .venv and what tools leave behind; data directories stay"
 
 up: $(READY)
@@ -53,6 +54,10 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	@if command -v terraform >/dev/null; then terraform fmt -recursive terraform; fi
+
+# how long clients go without a successful operation when an owner or a primary dies or freezes; some 6 minutes
+bench-failover: $(READY)
+	$(BIN)/python benchmarks/failover.py $(ARGS)
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage*

@@ -1,4 +1,4 @@
-"""``shadowq`` as people use it: a detached cluster of real processes, looked at, broken, put right, ended, started anew."""
+"""``shadowq`` as people use it: a cluster of real processes, looked at, broken, put right, ended, begun again."""
 
 from __future__ import annotations
 
