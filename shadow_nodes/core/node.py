@@ -210,6 +210,8 @@ class NodeCore:
         if replica is None:
             replica = Replica(ReplicaRecord(message.shard), self._store, self.config.log_retained_bytes)
             self.replicas[message.shard] = replica
+        if replica.installing:
+            return  # its log is about to be another: the taker asks again
         answer = replica.fence(message, self._store.incarnation, now.clock_ms)
         if replica.dirty:
             self._dirty[message.shard] = replica
@@ -232,6 +234,8 @@ class NodeCore:
 
     def _fetch(self, link: LinkId, message: Fetch, now: Now) -> None:
         replica = self.replicas.get(message.shard)
+        if replica is not None and replica.installing:
+            return
         answer: Stale | Log = (
             Stale(message.shard, message.token, NO_TOKEN) if replica is None else replica.fetch(message)
         )
@@ -285,7 +289,8 @@ class NodeCore:
         return None if replica is None else replica.committed_log(after_seq)
 
     def pulled(self, pull: Pull, entries: list[LogEntry]) -> None:
-        """More of the committed log has come; with none the pull is over, and the owner is told how far it got."""
+        """More of the committed log has come; with none the pull is over. Each time the owner is told how far it got:
+        under load there is always more, and the owner alone can say when appends may take over."""
         replica = self.replicas.get(pull.shard)
         waiting = self._pulling.get(pull.shard)
         if replica is None or waiting is None:
@@ -293,10 +298,10 @@ class NodeCore:
         seq = replica.adopt(entries)
         if replica.dirty:
             self._dirty[pull.shard] = replica
-        if entries:
+        if entries and replica.committed.seq >= entries[-1].seq:
             self._pulls.append(Pull(pull.shard, pull.source, replica.committed.seq))
-            return
-        del self._pulling[pull.shard]
+        else:
+            del self._pulling[pull.shard]
         if waiting.token == replica.promised and waiting.link in self._links:
             self._appended[waiting.link, pull.shard] = Appended(pull.shard, waiting.token, seq)
 
