@@ -15,9 +15,10 @@ from collections import deque
 import msgspec
 
 from shadow_nodes.core.machine import Machine
+from shadow_nodes.core.machine.message import content_bytes
 from shadow_nodes.core.machine.rows import Kind
 from shadow_nodes.core.store import Checkpoint, LogEntry, ReplicaRecord, ShardWrite, Store
-from shadow_nodes.protocol.commands import Entry, Result, decode_entry
+from shadow_nodes.protocol.commands import Entry, Letter, Result, decode_entry
 from shadow_nodes.protocol.errors import CorruptError, ProtocolError
 from shadow_nodes.protocol.limits import (
     APPEND_BYTES_MAX,
@@ -25,6 +26,7 @@ from shadow_nodes.protocol.limits import (
     CHECKPOINT_ROWS_MAX,
     CLOCK_SKEW_MAX_MS,
     CONTENT_BYTES_MAX,
+    ENTRY_BYTES_MAX,
     KIB,
 )
 from shadow_nodes.protocol.messages import (
@@ -230,7 +232,7 @@ class Replica:
             known, result = self.machine.answer(session, counter)
             state = AnswerState.DONE if known else AnswerState.PENDING
             answers.append((session, counter, state, result))
-        letters = self.machine.outbox(0, message.letters_max) if message.letters_max else []
+        letters = _fitting(self.machine.outbox(0, message.letters_max)) if message.letters_max else []
         return Answered(self.shard, message.token, answers, self.machine.summary(now_ms), letters)
 
     # --- copying ---------------------------------------------------------------------------------------------------
@@ -355,6 +357,16 @@ class Replica:
             self.machine.digest() if digest else "",
             self.quarantined,
         )
+
+
+def _fitting(letters: list[Letter]) -> list[Letter]:
+    """The first letters, at least one, that one operation has room for."""
+    size_bytes = 0
+    for index, letter in enumerate(letters):
+        size_bytes += content_bytes(letter.content)
+        if index and size_bytes > ENTRY_BYTES_MAX:
+            return letters[:index]
+    return letters
 
 
 def _decode(data: bytes) -> Entry:
