@@ -49,6 +49,7 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@if command -v terraform >/dev/null; then terraform fmt -check -recursive terraform; else echo "terraform: absent"; fi
+	@if command -v uv >/dev/null; then uv lock --check; else echo "uv: absent, uv.lock not checked"; fi
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

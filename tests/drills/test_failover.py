@@ -104,11 +104,13 @@ def test_a_frozen_owner(cluster: LocalCluster, tmp_path: Path) -> None:
     drill(cluster, "frozen", fault, tmp_path)
 
 
-def test_a_region(cluster: LocalCluster, tmp_path: Path) -> None:
+def test_owner_and_primary_at_once(cluster: LocalCluster, tmp_path: Path) -> None:
+    """A whole region, where they are in the same one, as they mostly are."""
+
     def fault(queue: str) -> Collection[str]:
-        region = cluster.member(faults.owner_of(cluster, queue)).region
-        cluster.kill(*(name for name in cluster.names if cluster.member(name).region == region))
-        return {region}
+        owner = faults.owner_of(cluster, queue)
+        cluster.kill(owner, faults.primary_of(cluster, queue))
+        return {cluster.member(owner).region}
 
     drill(cluster, "region", fault, tmp_path)
 
