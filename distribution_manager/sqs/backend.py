@@ -17,6 +17,10 @@ class QueueGone(RejectedError):
     """The queue does not exist (any more)."""
 
 
+class Unsupported(RejectedError):
+    """This version cannot do it, on any cluster; ``args[0]`` tells the client what and why."""
+
+
 class NameTaken(RejectedError):
     """CreateQueue: the name exists with other attributes; ``args[0]`` says which attribute differs."""
 
@@ -55,7 +59,10 @@ class Backend(Protocol):
         attributes: dict[str, str | None] | None = None,
         tags: dict[str, str | None] | None = None,
     ) -> QueueMetadata:
-        """Sets (a string) or takes away (None) attributes and tags; in force when it returns. Raises QueueGone."""
+        """Sets (a string) or takes away (None) attributes and tags; in force when it returns.
+
+        Raises QueueGone, Unsupported.
+        """
 
     async def execute(self, queue: QueueMetadata, command: Command, *, wait_ms: int = 0) -> Executed:
         """Carries out a command, exactly once however often it is repeated inside; see commands.py for the results.

@@ -272,7 +272,8 @@ def _receive_command(queue: QueueMetadata, request: ReceiveMessageRequest) -> tu
 
 
 def _system_names(request: ReceiveMessageRequest) -> frozenset[str]:
-    names = request.message_system_attribute_names or request.attribute_names
+    """Of both parameters: AttributeNames is what MessageSystemAttributeNames was called before."""
+    names = [*(request.message_system_attribute_names or ()), *(request.attribute_names or ())]
     if not names:
         return frozenset()
     for name in names:
