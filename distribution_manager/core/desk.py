@@ -20,8 +20,6 @@ class ReceiveDesk:
         self._parked: deque[tuple[Request, int]] = deque()
         """(request, the last sequenced seq when it came)."""
         self._under_way: deque[tuple[int, int]] = deque()
-        self._admitted = 0
-        """What the receives admitted and not sequenced yet will take."""
 
     def __len__(self) -> int:
         return len(self._parked)
@@ -37,8 +35,6 @@ class ReceiveDesk:
                 change += len(command.messages)
             elif isinstance(command, Receive):
                 change -= command.max_messages
-                if not command.attempt_id:
-                    self._admitted -= command.max_messages
         if change:
             self._under_way.append((seq, change))
             self.estimate += change
@@ -52,23 +48,24 @@ class ReceiveDesk:
             self._under_way.popleft()
         self.estimate = summary.ready + sum(change for _, change in self._under_way)
 
-    def admit(self, now_ms: int) -> list[Request]:
-        """Receives to be sequenced now: those that will likely find something. ``now_ms`` is the shard's time."""
+    def admit(self, now_ms: int, promised: int) -> list[Request]:
+        """Receives to be sequenced now: those that will likely find something.
+
+        ``now_ms`` is the shard's time; ``promised``: what the receives that wait to be sequenced may take.
+        """
         summary = self.summary
         if summary is None or not self._parked:
             return []
         if self.estimate <= 0 and 0 < summary.next_ready_ms <= now_ms and not self._under_way:
             self.estimate = 1
         admitted = []
-        expected = self.estimate - self._admitted
+        expected = self.estimate - promised
         while expected > 0 and self._parked:
             request, _ = self._parked.popleft()
             if request.finished:
                 continue
             assert isinstance(request.command, Receive)
             expected -= request.command.max_messages
-            if not request.command.attempt_id:
-                self._admitted += request.command.max_messages
             admitted.append(request)
         return admitted
 

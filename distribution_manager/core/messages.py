@@ -51,6 +51,8 @@ class Forward(Value, frozen=True, tag=4):
     region: str
     """Where the client's request came in: owners count whom they serve."""
     command: Command | None
+    repeated: bool = False
+    """An owner has had it before, and may have sequenced it."""
 
 
 class Verdict(enum.IntEnum):

@@ -110,7 +110,7 @@ class ShardOwner:
             return
         if request.command is None:
             self._confirmation.waiting.append(request)
-        elif isinstance(request.command, Receive) and not request.is_first_attempt:
+        elif isinstance(request.command, Receive) and not (request.is_first_attempt or request.repeated):
             last_seq = self._replication.last.seq if self._replication is not None else 0
             self._desk.park(request, last_seq)
         else:
@@ -324,7 +324,7 @@ class ShardOwner:
         if not len(self._desk):
             return
         now_ms = self._sequencer.now_ms()
-        for request in self._desk.admit(now_ms):
+        for request in self._desk.admit(now_ms, self._sequencer.promised_messages):
             self._sequencer.offer(request)
         self._confirmation.waiting += self._desk.give_up(self._around.now.monotonic_ms, now_ms)
 

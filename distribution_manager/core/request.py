@@ -39,6 +39,7 @@ class Request:
         "forwarded",
         "hops",
         "region",
+        "repeated",
         "session",
         "shard",
         "size_bytes",
@@ -58,6 +59,7 @@ class Request:
         wait_ms: int,
         hops: int,
         region: str,
+        repeated: bool = False,
         finish: Callable[[Request, Verdict, Result | None, Summary | None], None],
     ) -> None:
         self.shard = shard
@@ -77,6 +79,8 @@ class Request:
         self.finished = False
         self.forwarded = 0
         """The number it was forwarded under; 0 while it is not."""
+        self.repeated = repeated
+        """It was with an owner before, who may have sequenced it: then it has a result, which only the log can tell."""
         self.size_bytes = 0
 
     @property

@@ -93,6 +93,7 @@ class Router:
             if request.finished:
                 return
             if verdict is Verdict.RETRY or verdict is Verdict.NOT_OWNER:
+                request.repeated |= verdict is Verdict.RETRY
                 self._lodge(request)
                 return
             request.finished = True
@@ -154,6 +155,7 @@ class Router:
             wait_ms=message.wait_ms,
             hops=message.hops,
             region=message.region,
+            repeated=message.repeated,
             finish=finish,
         )
         self._passing[request] = None
@@ -196,6 +198,7 @@ class Router:
                 request.hops - 1,
                 request.region,
                 request.command,
+                request.repeated,
             ),
         )
         return True

@@ -20,7 +20,7 @@ from distribution_manager.core.limits import (
 from distribution_manager.core.messages import Verdict
 from distribution_manager.core.replication import Replication
 from distribution_manager.core.request import Request, Surroundings
-from shadow_nodes.protocol.commands import Command, Entry, Operation, Seal, Send, Session, encode
+from shadow_nodes.protocol.commands import Command, Entry, Operation, Receive, Seal, Send, Session, encode
 from shadow_nodes.protocol.limits import ENTRY_BYTES_MAX, ENTRY_OPERATIONS_MAX
 
 
@@ -34,6 +34,8 @@ class UnderWay(msgspec.Struct, gc=False):
 class Sequencer:
     def __init__(self, around: Surroundings) -> None:
         self.waiting: deque[Request] = deque()
+        self.promised_messages = 0
+        """How many messages the waiting receives may take."""
         self.sealed = False
         """A Seal is in the log, or on its way into it: later requests are refused."""
         self.clock_offset_ms = 0
@@ -61,6 +63,8 @@ class Sequencer:
         command = request.command
         if isinstance(command, Send):
             request.size_bytes = sum(len(item.body) + len(item.attributes) for item in command.messages)
+        elif isinstance(command, Receive):
+            self.promised_messages += command.max_messages
         self.waiting.append(request)
 
     def add(self, command: Command) -> None:
@@ -71,6 +75,7 @@ class Sequencer:
         """What is not sequenced by now comes too late."""
         self.sealed = True
         waiting, self.waiting = self.waiting, deque()
+        self.promised_messages = 0
         for request in waiting:
             request.finish(request, Verdict.GONE, None, None)
 
@@ -78,6 +83,7 @@ class Sequencer:
         """Everything, to be handed back."""
         requests = [*self.waiting, *(request for item in self._under_way for request in item.requests)]
         self.waiting.clear()
+        self.promised_messages = 0
         self._under_way.clear()
         return requests
 
@@ -112,6 +118,8 @@ class Sequencer:
         now_ms = self.now_ms()
         while self.waiting and len(requests) < ENTRY_OPERATIONS_MAX and size_bytes < ENTRY_BYTES_MAX:
             request = self.waiting.popleft()
+            if isinstance(request.command, Receive):
+                self.promised_messages -= request.command.max_messages
             if request.finished:
                 continue
             if request.deadline_ms <= now_ms:

@@ -82,7 +82,7 @@ def make_plan(seed: int, profile: str = "all") -> Plan:
         fsync_us=random.choice((50, 500, 2_000, 10_000)),
         etcd_us=random.choice((1_000, 5_000, 30_000)),
         lease_ms=random.choice((3_000, 5_000, 10_000)),
-        log_retained_bytes=random.choice((2_000, 10_000, 1 << 26)),
+        log_retained_bytes=random.choice((300, 3_000, 1 << 26)),
         chunk_bytes=random.choice((100, 2_000, 262_144)),
         bounds=_bounds(random),
         queues=_queues(random, count),
@@ -109,11 +109,11 @@ def _latencies(random: Random, regions: list[str]) -> dict[str, dict[str, int]]:
 
 
 def _bounds(random: Random) -> dict[str, int]:
-    if random.random() < 0.4:
+    if random.random() < 0.25:
         return {}
     return {
-        "checkpoint_rows": random.choice((5, 20, 100, 2_000)),
-        "window_bytes": random.choice((1_000, 5_000, 1 << 25)),
+        "checkpoint_rows": random.choice((5, 10, 40, 2_000)),
+        "window_bytes": random.choice((500, 3_000, 1 << 25)),
         "append_bytes": random.choice((500, 4_000, 1 << 22)),
         "fetch_entries": random.choice((5, 50, 2_000)),
         "expire_per_entry": random.choice((2, 20, 1_000)),
