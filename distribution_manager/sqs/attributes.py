@@ -12,6 +12,8 @@ import msgspec
 
 from distribution_manager.core.attributes import MESSAGE_BYTES_MAX, SHADOW_FACTOR, SHADOW_FACTOR_MAX
 from distribution_manager.sqs import errors
+from distribution_manager.sqs.access.conditions import PolicyError
+from distribution_manager.sqs.access.policy import read_policy
 from distribution_manager.sqs.errors import SqsError, invalid_value
 from distribution_manager.sqs.models import Scalars
 from distribution_manager.sqs.validation import find_invalid_character
@@ -186,7 +188,7 @@ def _check_redrive_allow_policy(text: str) -> None:
 
 
 def _check_policy(text: str) -> None:
-    """Only its form; what it means is for whoever authorises."""
+    """What it means is for the gate; that all of it means something is checked here."""
     if len(text.encode()) > POLICY_BYTES_MAX:
         raise _invalid("Policy", f"The policy is longer than {POLICY_BYTES_MAX} bytes.")
     statements = statements_of(_json_object("Policy", text, "The policy is not a valid JSON map."))
@@ -195,15 +197,10 @@ def _check_policy(text: str) -> None:
             errors.OVER_LIMIT,
             f"{len(statements)} statements were found in the submitted policy, max allowed is {POLICY_STATEMENTS_MAX}",
         )
-    for statement in statements:
-        well_formed = (
-            isinstance(statement, dict)
-            and statement.get("Effect") in ("Allow", "Deny")
-            and any(isinstance(statement.get(key), str | list) for key in ("Action", "NotAction"))
-            and any(isinstance(statement.get(key), str | dict) for key in ("Principal", "NotPrincipal"))
-        )
-        if not well_formed:
-            raise _invalid("Policy")
+    try:
+        read_policy(text)
+    except PolicyError as error:
+        raise _invalid("Policy", str(error)) from None
 
 
 def statements_of(policy: dict[str, Any]) -> list[Any]:

@@ -50,10 +50,15 @@ class SqsConfig:
 
 
 class Caller(NamedTuple):
-    """``sender_id``: what receivers see as SenderId. ``principal``: an ARN for policies, "" for nobody."""
+    """``sender_id``: what receivers see as SenderId. ``principal``: an ARN for policies, "" for nobody.
+
+    ``credential`` and ``request``: what a gate wants to see again when it is asked for permission.
+    """
 
     sender_id: str
     principal: str = ""
+    credential: object | None = None
+    request: web.BaseRequest | None = None
 
 
 class Gate(Protocol):

@@ -32,7 +32,7 @@ SIGNING_KEYS_MAX = 64
 
 _HEADER = re.compile(
     r"AWS4-HMAC-SHA256 +Credential=([^/,= ]+)/(\d{8})/([^/,= ]+)/([^/,= ]+)/aws4_request"
-    r", *SignedHeaders=([!-+\--:<-~;]+), *Signature=([0-9a-f]{64})",
+    r", *SignedHeaders=([^, ]+), *Signature=([0-9a-f]{64})",
     re.ASCII,
 )
 _TIMESTAMP = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
@@ -69,6 +69,16 @@ class Claim(NamedTuple):
     @property
     def scope(self) -> str:
         return f"{self.date}/{self.region}/{self.service}/{TERMINATOR}"
+
+
+class Message(NamedTuple):
+    """A request as it was sent: ``path`` and ``query`` still percent-encoded, ``body`` still compressed."""
+
+    method: str
+    path: str
+    query: str
+    headers: Headers
+    body: bytes
 
 
 class SigningKeys:
@@ -143,13 +153,9 @@ def _from_query(given: Mapping[str, str]) -> Claim:
     expires = given["X-Amz-Expires"]
     if not (expires.isascii() and expires.isdigit() and len(expires) <= 7 and 0 < int(expires) <= EXPIRES_SECONDS_MAX):
         raise _incomplete(f"X-Amz-Expires must be a number of seconds from 1 to {EXPIRES_SECONDS_MAX}.")
-    return Claim(
-        *parts[:4],
-        given["X-Amz-SignedHeaders"],
-        given["X-Amz-Signature"],
-        given["X-Amz-Date"],
-        int(expires),
-    )
+    access_key_id, date, region, service, _ = parts
+    signed_headers, signature, timestamp = (given[f"X-Amz-{name}"] for name in ("SignedHeaders", "Signature", "Date"))
+    return Claim(access_key_id, date, region, service, signed_headers, signature, timestamp, int(expires))
 
 
 def _http_date(text: str | None) -> str | None:
@@ -180,7 +186,7 @@ def check_scope(claim: Claim, regions: frozenset[str], service: str, now_s: floa
     if regions and claim.region not in regions:
         raise _mismatch("Credential should be scoped to a valid region.")
     stamp_s = _seconds(claim.timestamp)
-    if stamp_s is None or not claim.timestamp.startswith(claim.date):
+    if stamp_s is None or claim.timestamp[:8] != claim.date:
         raise _mismatch(f"Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date {claim.date}.")
     if stamp_s - now_s > SKEW_SECONDS_MAX:
         raise _mismatch(
@@ -212,9 +218,10 @@ def _stamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
-def check(claim: Claim, keys: SigningKeys, method: str, path: str, query: str, headers: Headers, body: bytes) -> None:
-    """Whether the owner of ``keys`` signed this. ``path`` and ``query`` as sent. Raises SqsError."""
-    digest = sha256(body).hexdigest()
+def check(claim: Claim, keys: SigningKeys, message: Message) -> None:
+    """Whether the owner of ``keys`` signed this. Raises SqsError."""
+    headers = message.headers
+    digest = sha256(message.body).hexdigest()
     declared = headers.get("x-amz-content-sha256")
     if declared is not None and declared != digest:
         if declared.startswith(("UNSIGNED-PAYLOAD", "STREAMING-")):
@@ -222,7 +229,7 @@ def check(claim: Claim, keys: SigningKeys, method: str, path: str, query: str, h
         raise _mismatch("The provided x-amz-content-sha256 header does not match what was computed.")
     names = claim.signed_headers.split(";")
     _check_names(claim, names, headers)
-    canonical = canonical_request(method, path, query, names, headers, digest, presigned=claim.expires_s is not None)
+    canonical = canonical_request(message, names, digest, presigned=claim.expires_s is not None)
     expected = sign(keys.of(claim), claim, canonical)
     if not hmac.compare_digest(expected, claim.signature.encode("utf-8", "surrogateescape")):
         raise _mismatch()
@@ -251,22 +258,21 @@ def sign(key: bytes, claim: Claim, canonical: str) -> bytes:
 # --- the canonical request -----------------------------------------------------------------------------------------
 
 
-def canonical_request(
-    method: str, path: str, query: str, names: list[str], headers: Headers, digest: str, *, presigned: bool = False
-) -> str:
-    """``names``: the signed headers, lower case, as the client ordered them."""
+def canonical_request(message: Message, names: list[str], digest: str, *, presigned: bool = False) -> str:
+    """``names``: the signed headers, lower case, as the client ordered them. ``digest``: the body's, in hex."""
+    getall = message.headers.getall
     try:
-        lines = [f"{name}:{_header(headers.getall(name))}" for name in names]
+        lines = [f"{name}:{_header(getall(name))}" for name in names]
     except KeyError as missing:
         raise _mismatch(f"The signed header {missing} is not in the request.") from None
-    queried = canonical_query(query, presigned=presigned) if query else ""
-    return "\n".join((method, canonical_path(path), queried, *lines, "", ";".join(names), digest))
+    query = canonical_query(message.query, presigned=presigned) if message.query else ""
+    return "\n".join((message.method, canonical_path(message.path), query, *lines, "", ";".join(names), digest))
 
 
 def _header(values: list[str]) -> str:
     """Trimmed, runs of white space as one space, several values with commas in between."""
-    if len(values) == 1 and " " not in values[0]:
-        return values[0].strip()
+    if len(values) == 1 and " " not in values[0] and values[0].isprintable():
+        return values[0]
     return ",".join(" ".join(value.split()) for value in values)
 
 

@@ -115,9 +115,8 @@ def test_attributes_by_default(server: Any, sqs: Any, url: str) -> None:
 
 def test_set_and_take_away(server: Any, sqs: Any, url: str) -> None:
     server.backend.now_ms += 7_000
-    policy = json.dumps(
-        {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Principal": "*", "Action": "sqs:*"}}
-    )
+    statement = {"Effect": "Allow", "Principal": "*", "Action": "sqs:*", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": statement})
     sqs.set_queue_attributes(
         QueueUrl=url, Attributes={"VisibilityTimeout": "5", "Policy": policy, "KmsMasterKeyId": "k"}
     )
