@@ -86,9 +86,9 @@ class ReceiveDesk:
         self._parked = kept
         return over
 
-    def next_give_up_ms(self) -> int | None:
-        """When the first wait is over."""
-        return min((request.wait_until_ms for request, _ in self._parked), default=None)
+    def next_give_up_ms(self, now_ms: int) -> int | None:
+        """When the next wait is over. One that is over already waits for a summary, which comes by itself."""
+        return min((one.wait_until_ms for one, _ in self._parked if one.wait_until_ms > now_ms), default=None)
 
     def drain(self) -> list[Request]:
         requests = [request for request, _ in self._parked]

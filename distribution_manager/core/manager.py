@@ -60,8 +60,8 @@ from shadow_nodes.protocol.messages import (
     Welcome,
 )
 
-CONFIRM_ROUNDS_KEPT = 64
-"""Confirmation rounds whose answers still count; older ones are asked again."""
+CONFIRM_KEPT_MS = SILENCE_BOUND_MS
+"""How long a confirmation round's answers count: a node that takes longer is as good as gone."""
 
 
 class CoreConfig(msgspec.Struct, frozen=True):
@@ -125,7 +125,8 @@ class ManagerCore:
         self._orphan_scan: list[ShardKey] = []
         self._confirm: dict[ShardKey, None] = {}
         self._round = 0
-        self._rounds: dict[int, list[ShardKey]] = {}
+        self._rounds: dict[int, tuple[int, list[ShardKey]]] = {}
+        """When each round began, and for which shards."""
         self._alarms: dict[ShardKey, int] = {}
         self._timers: list[tuple[int, int, ShardKey | Callable[[], None]]] = []
         self._timer_number = 0
@@ -427,8 +428,10 @@ class ManagerCore:
         self._round += 1
         shards = [shard for shard in self._confirm if shard in self.owners]
         self._confirm = {}
-        self._rounds[self._round] = shards
-        self._rounds.pop(self._round - CONFIRM_ROUNDS_KEPT, None)
+        now_ms = self.now.monotonic_ms
+        self._rounds[self._round] = now_ms, shards
+        while self._rounds[oldest := next(iter(self._rounds))][0] < now_ms - CONFIRM_KEPT_MS:
+            del self._rounds[oldest]
         asked: dict[str, list[tuple[ShardKey, Token]]] = {}
         for shard in shards:
             replication = self.owners[shard].replication
@@ -442,7 +445,8 @@ class ManagerCore:
 
     def _confirmed(self, node: str, message: Confirmed) -> None:
         refused = set(message.refused)
-        for shard in self._rounds.get(message.round, ()):
+        _, shards = self._rounds.get(message.round, (0, []))
+        for shard in shards:
             owner = self.owners.get(shard)
             if owner is not None and shard not in refused:
                 owner.on_confirmed(message.round, node)

@@ -102,7 +102,7 @@ class ShardOwner:
 
     def submit(self, request: Request) -> None:
         """Takes a request on; it will be finished. Flushes at the end of this turn."""
-        if self.phase is Phase.LOST or self._sequencer.sealed:
+        if self.phase is Phase.LOST or (self._sequencer.sealed and not isinstance(request.command, Seal)):
             request.finish(request, Verdict.GONE if self._sequencer.sealed else Verdict.RETRY, None, None)
             return
         if len(self._sequencer.waiting) + len(self._desk) >= OPERATIONS_WAITING_MAX:
@@ -149,7 +149,8 @@ class ShardOwner:
             self._takeover.on_fenced(node, message)
             self._takeover_moved()
         elif self._replication is not None and message.token == self._replication.token:
-            self._replication.fenced(node, message)
+            if self._replication.fenced(node, message) and self._results is not None:
+                self._commit(self._replication, self._results)
             if self._results is not None and not self._replication.keeps_up(self._replication.acting):
                 self._results.choose()
             self._around.flush_soon(self.shard)
@@ -342,7 +343,8 @@ class ShardOwner:
         if now_ms - self._committed_ms >= COMMIT_NOTICE_MS:
             replication.tell_commit_to_all()
         results.chase(opening=self.phase is Phase.OPENING)
-        self._confirmation.chase(self._around.patience_ms(replication.acting, RESULT_BOUND_MS))
+        farthest = (self._around.patience_ms(node, RESULT_BOUND_MS) for node in replication.followers)
+        self._confirmation.chase(max(farthest, default=RESULT_BOUND_MS))
         if self.phase is Phase.SERVING:
             results.return_to_primary()
             self._look_after(results)
@@ -394,10 +396,11 @@ class ShardOwner:
         if summary is None:
             return alarms
         offset_ms = self._sequencer.clock_offset_ms
-        give_up_ms = self._desk.next_give_up_ms()
-        if give_up_ms is not None:
-            alarms.append(give_up_ms)
-            if summary.next_ready_ms:
+        if len(self._desk):
+            give_up_ms = self._desk.next_give_up_ms(now_ms)
+            if give_up_ms is not None:
+                alarms.append(give_up_ms)
+            if summary.next_ready_ms - offset_ms > now_ms:
                 alarms.append(max(summary.next_ready_ms - offset_ms, now_ms + 5 * ENTRY_PACE_MS))
         if summary.next_tick_ms:
             alarms.append(max(summary.next_tick_ms - offset_ms, now_ms + RESULT_BOUND_MS))
@@ -414,8 +417,11 @@ class ShardOwner:
     def record_changed(self, record: ShardRecord) -> None:
         """Our own change to the record has happened."""
         self.record = record
-        if self._results is not None:
+        if self._results is not None and self._replication is not None:
             self._results.promoted(record.primary)
+            if self._replication.advance():
+                self._commit(self._replication, self._results)
+            self._around.flush_soon(self.shard)
 
     def lose(self) -> None:
         """The shard is not ours any more, or was never. Every request goes back, to be repeated under its id."""

@@ -69,15 +69,19 @@ class Sequencer:
 
     def add(self, command: Command) -> None:
         """A command of the owner's own, under the session of its token; it is not repeated if the shard is lost."""
-        self._internal.append(command)
+        if command not in self._internal:
+            self._internal.append(command)
 
     def seal(self) -> None:
-        """What is not sequenced by now comes too late."""
+        """What is not sequenced by now comes too late, but another Seal: who sealed first may not live to bury it."""
         self.sealed = True
         waiting, self.waiting = self.waiting, deque()
         self.promised_messages = 0
         for request in waiting:
-            request.finish(request, Verdict.GONE, None, None)
+            if isinstance(request.command, Seal):
+                self.waiting.append(request)
+            else:
+                request.finish(request, Verdict.GONE, None, None)
 
     def drain(self) -> list[Request]:
         """Everything, to be handed back."""
@@ -102,15 +106,21 @@ class Sequencer:
         """While entries are under way the next one gathers: group commit, without delay when idle."""
         if not self._under_way:
             return True
-        if len(self._under_way) >= ENTRIES_UNDER_WAY_MAX or self._under_way_bytes >= BYTES_UNDER_WAY_MAX:
+        if self._full:
             return False
         if len(self.waiting) >= ENTRY_FULL_OPERATIONS:
             return True
         return self._around.now.monotonic_ms - self._sequenced_ms >= ENTRY_PACE_MS
 
+    @property
+    def _full(self) -> bool:
+        """So much is under way that the next entry waits for a commit."""
+        return len(self._under_way) >= ENTRIES_UNDER_WAY_MAX or self._under_way_bytes >= BYTES_UNDER_WAY_MAX
+
     def next_ms(self) -> int | None:
         """When what waits may go; None where nothing waits for time alone."""
-        return self._sequenced_ms + ENTRY_PACE_MS if self.waiting and self._under_way else None
+        waits = self.waiting and self._under_way and not self._full
+        return self._sequenced_ms + ENTRY_PACE_MS if waits else None
 
     def _take(self) -> list[Request]:
         requests: list[Request] = []

@@ -88,7 +88,7 @@ def test_a_wait_is_waited_out(desk: ReceiveDesk) -> None:
     desk.learn(summary(1, ready=0))
     desk.park(receive(wait_ms=300), 1)
     assert desk.give_up(299, 299) == []
-    assert desk.next_give_up_ms() == 300
+    assert desk.next_give_up_ms(0) == 300
     assert len(desk.give_up(300, 300)) == 1
 
 
