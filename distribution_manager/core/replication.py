@@ -134,11 +134,11 @@ class Replication:
         if follower is not None:
             follower.state = FollowerState.AWAY
 
-    def fenced(self, node: str, message: Fenced) -> None:
-        """A follower has promised our token and says what it holds."""
+    def fenced(self, node: str, message: Fenced) -> bool:
+        """A follower has promised our token and says what it holds. Returns whether that committed anything."""
         follower = self.followers.get(node)
         if follower is None:
-            return
+            return False
         if follower.incarnation != message.incarnation:
             follower.incarnation = message.incarnation
             follower.matched = 0
@@ -146,6 +146,7 @@ class Replication:
         follower.matched = message.last.seq if same == message.last else message.committed.seq
         follower.told_commit = 0
         self._go_on_from(follower, follower.matched)
+        return self.advance()
 
     def gap(self, node: str, message: Gap) -> None:
         """It lacks what we supposed; appends that were under way then say so too, and are not answered again."""
@@ -193,9 +194,10 @@ class Replication:
                 self._teach(follower)
                 return False
             follower.state = FollowerState.STREAMING
-        return self._advance()
+        return self.advance()
 
-    def _advance(self) -> bool:
+    def advance(self) -> bool:
+        """Commits what quorums hold by now. Returns whether that was anything."""
         seq = min((self._held_by_quorum(voters) for voters in self.voter_sets), default=0)
         if seq <= self.commit_seq:
             return False
@@ -215,7 +217,7 @@ class Replication:
         return follower.matched if follower is not None and follower.incarnation == replica.incarnation else 0
 
     def set_voters(self, *voter_sets: tuple[Replica, ...]) -> None:
-        """From now on a commit needs a quorum of each of these sets."""
+        """From now on a commit needs a quorum of each of these sets: see whether ``advance`` has more to commit."""
         self.voter_sets = list(voter_sets)
         for voters in voter_sets:
             for replica in voters:

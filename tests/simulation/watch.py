@@ -137,10 +137,10 @@ class WatchedReplica(Replica):
 
 
 class WatchedReplication(Replication):
-    def _advance(self) -> bool:
+    def advance(self) -> bool:
         before = self.commit_seq
         window = list(self.window) if Watch.current is not None else []
-        advanced = super()._advance()
+        advanced = super().advance()
         if advanced and Watch.current is not None:
             # what was trimmed just now has been committed just now
             kept, self.window = self.window, window  # type: ignore[assignment]
