@@ -249,7 +249,7 @@ class Router:
             request.finish(request, Verdict.RETRY, None, None)
 
     def shards_waiting_for(self, manager: str) -> list[ShardKey]:
-        """Shards with requests that wait for this manager, or have nowhere to go; the same order whatever the hashes."""
+        """Shards with requests that wait for this manager, or have nowhere to go; in an order without hashes."""
         waiting = {request.shard: None for request, owner in self._forwarded.values() if owner.manager == manager}
         return list(waiting | dict.fromkeys(self._homeless))
 
