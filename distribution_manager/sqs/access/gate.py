@@ -56,7 +56,7 @@ class SignatureGate:
         headers = request.headers
         claim = read_claim(headers, query)
         check_scope(claim, self._regions, SERVICE, self._now_s())
-        credential = self._ring.find(claim.access_key_id)
+        credential = self._ring.find(claim.terms.access_key_id)
         if credential is None:
             raise SqsError(errors.UNKNOWN_ACCESS_KEY, "The security token included in the request is invalid.")
         check(claim, credential.keys, Message(request.method, path, query, headers, body))

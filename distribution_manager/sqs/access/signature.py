@@ -30,11 +30,11 @@ QUERY_PAIRS_MAX = 2_000
 SIGNING_KEYS_MAX = 64
 """Derived keys kept per secret: one for each day and region in use. Past this, all are derived anew."""
 
-_HEADER = re.compile(
-    r"AWS4-HMAC-SHA256 +Credential=([^/,= ]+)/(\d{8})/([^/,= ]+)/([^/,= ]+)/aws4_request"
-    r", *SignedHeaders=([^, ]+), *Signature=([0-9a-f]{64})",
+_TERMS = re.compile(
+    r"AWS4-HMAC-SHA256 +Credential=([^/,= ]+)/(\d{8})/([^/,= ]+)/([^/,= ]+)/aws4_request, *SignedHeaders=([^, ]+), *",
     re.ASCII,
 )
+_SIGNATURE = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _TIMESTAMP = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
 _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9_~-]+)+", re.ASCII)
 _PLAIN_QUERY = re.compile(r"(?:[A-Za-z0-9._~-]|%[0-9A-F]{2})*", re.ASCII)
@@ -54,21 +54,25 @@ class Headers(Protocol):
     def getall(self, name: str, /) -> list[str]: ...
 
 
-class Claim(NamedTuple):
-    """What a request says about its signature. ``expires_s`` is None in the header form."""
+class Terms(NamedTuple):
+    """What a client's signatures of one day have in common. ``unsigned``: the bound headers that are not signed."""
 
     access_key_id: str
     date: str
     region: str
     service: str
-    signed_headers: str
+    names: tuple[str, ...]
+    unsigned: tuple[str, ...]
+    scope: str
+
+
+class Claim(NamedTuple):
+    """What a request says about its signature. ``expires_s`` is None in the header form."""
+
+    terms: Terms
     signature: str
     timestamp: str
     expires_s: int | None
-
-    @property
-    def scope(self) -> str:
-        return f"{self.date}/{self.region}/{self.service}/{TERMINATOR}"
 
 
 class Message(NamedTuple):
@@ -86,18 +90,17 @@ class SigningKeys:
 
     def __init__(self, secret: str) -> None:
         self._secret = secret
-        self._keys: dict[tuple[str, str, str], bytes] = {}
+        self._keys: dict[str, bytes] = {}
 
-    def of(self, claim: Claim) -> bytes:
-        scope = (claim.date, claim.region, claim.service)
-        key = self._keys.get(scope)
+    def of(self, terms: Terms) -> bytes:
+        key = self._keys.get(terms.scope)
         if key is None:
             if len(self._keys) >= SIGNING_KEYS_MAX:
                 self._keys.clear()
             key = f"AWS4{self._secret}".encode()
-            for part in (*scope, TERMINATOR):
-                key = hmac.digest(key, part.encode(), "sha256")
-            self._keys[scope] = key
+            for part in (terms.date, terms.region, terms.service, TERMINATOR):
+                key = hmac.digest(key, part.encode("utf-8", "surrogateescape"), "sha256")
+            self._keys[terms.scope] = key
         return key
 
 
@@ -117,12 +120,25 @@ def read_claim(headers: Headers, query: str) -> Claim:
 
 
 def _from_header(headers: Headers, authorization: str) -> Claim:
-    match = _HEADER.fullmatch(authorization)
+    before, _, signature = authorization.rpartition("Signature=")
+    terms = _read_terms(before)
     timestamp = headers.get("X-Amz-Date") or _http_date(headers.get("Date"))
-    if match is None or timestamp is None:
+    if terms is None or timestamp is None or not _SIGNATURE.fullmatch(signature):
         _complain_of_header(authorization, timestamp)
-    access_key_id, date, region, service, signed_headers, signature = match.groups()
-    return Claim(access_key_id, date, region, service, signed_headers, signature, timestamp, None)
+    return Claim(terms, signature, timestamp, None)
+
+
+@lru_cache(maxsize=4096)
+def _read_terms(text: str) -> Terms | None:
+    """Of an Authorization header without its signature: the same for all that a client sends on one day."""
+    match = _TERMS.fullmatch(text)
+    return None if match is None else _terms(*match.groups())
+
+
+def _terms(access_key_id: str, date: str, region: str, service: str, signed_headers: str) -> Terms:
+    names = tuple(signed_headers.split(";"))
+    unsigned = tuple(name for name in _BOUND_HEADERS if name not in names)
+    return Terms(access_key_id, date, region, service, names, unsigned, f"{date}/{region}/{service}/{TERMINATOR}")
 
 
 def _complain_of_header(authorization: str, timestamp: str | None) -> NoReturn:
@@ -154,8 +170,8 @@ def _from_query(given: Mapping[str, str]) -> Claim:
     if not (expires.isascii() and expires.isdigit() and len(expires) <= 7 and 0 < int(expires) <= EXPIRES_SECONDS_MAX):
         raise _incomplete(f"X-Amz-Expires must be a number of seconds from 1 to {EXPIRES_SECONDS_MAX}.")
     access_key_id, date, region, service, _ = parts
-    signed_headers, signature, timestamp = (given[f"X-Amz-{name}"] for name in ("SignedHeaders", "Signature", "Date"))
-    return Claim(access_key_id, date, region, service, signed_headers, signature, timestamp, int(expires))
+    terms = _terms(access_key_id, date, region, service, given["X-Amz-SignedHeaders"])
+    return Claim(terms, given["X-Amz-Signature"], given["X-Amz-Date"], int(expires))
 
 
 def _http_date(text: str | None) -> str | None:
@@ -181,13 +197,14 @@ def _mismatch(message: str = _MISMATCH) -> SqsError:
 
 def check_scope(claim: Claim, regions: frozenset[str], service: str, now_s: float) -> None:
     """The right service, region and day, and in time. ``regions`` empty: any. Raises SqsError."""
-    if claim.service != service:
+    terms = claim.terms
+    if terms.service != service:
         raise _mismatch(f"Credential should be scoped to correct service: '{service}'.")
-    if regions and claim.region not in regions:
+    if regions and terms.region not in regions:
         raise _mismatch("Credential should be scoped to a valid region.")
     stamp_s = _seconds(claim.timestamp)
-    if stamp_s is None or claim.timestamp[:8] != claim.date:
-        raise _mismatch(f"Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date {claim.date}.")
+    if stamp_s is None or claim.timestamp[:8] != terms.date:
+        raise _mismatch(f"Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date {terms.date}.")
     if stamp_s - now_s > SKEW_SECONDS_MAX:
         raise _mismatch(
             f"Signature not yet current: {claim.timestamp} is still later than {_stamp(now_s + SKEW_SECONDS_MAX)} "
@@ -227,45 +244,40 @@ def check(claim: Claim, keys: SigningKeys, message: Message) -> None:
         if declared.startswith(("UNSIGNED-PAYLOAD", "STREAMING-")):
             raise _mismatch(f"The body must be signed: {declared[:40]} is not taken.")
         raise _mismatch("The provided x-amz-content-sha256 header does not match what was computed.")
-    names = claim.signed_headers.split(";")
-    _check_names(claim, names, headers)
-    canonical = canonical_request(message, names, digest, presigned=claim.expires_s is not None)
-    expected = sign(keys.of(claim), claim, canonical)
+    presigned = claim.expires_s is not None
+    _check_names(claim.terms, headers, presigned)
+    expected = sign(keys.of(claim.terms), claim, canonical_request(message, claim.terms.names, digest, presigned))
     if not hmac.compare_digest(expected, claim.signature.encode("utf-8", "surrogateescape")):
         raise _mismatch()
 
 
-def _check_names(claim: Claim, names: list[str], headers: Headers) -> None:
-    if "host" not in names:
+def _check_names(terms: Terms, headers: Headers, presigned: bool) -> None:
+    if "host" not in terms.names:
         raise _mismatch("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
-    for name in _BOUND_HEADERS:
-        if name not in names and headers.get(name) is not None and not _in_query(claim, name):
+    for name in terms.unsigned:
+        # a presigned URL says the date itself; a header of that name then means nothing
+        if headers.get(name) is not None and not (presigned and name == "x-amz-date"):
             raise _mismatch(f"'{name}' must be a 'SignedHeader' in the AWS Authorization.")
-
-
-def _in_query(claim: Claim, name: str) -> bool:
-    """A presigned URL says the date itself; a header of that name then means nothing."""
-    return claim.expires_s is not None and name == "x-amz-date"
 
 
 def sign(key: bytes, claim: Claim, canonical: str) -> bytes:
     """The signature, 64 hex digits."""
     digest = sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
-    text = f"{ALGORITHM}\n{claim.timestamp}\n{claim.scope}\n{digest}"
+    text = f"{ALGORITHM}\n{claim.timestamp}\n{claim.terms.scope}\n{digest}"
     return hmac.digest(key, text.encode("utf-8", "surrogateescape"), "sha256").hex().encode()
 
 
 # --- the canonical request -----------------------------------------------------------------------------------------
 
 
-def canonical_request(message: Message, names: list[str], digest: str, *, presigned: bool = False) -> str:
+def canonical_request(message: Message, names: tuple[str, ...], digest: str, presigned: bool = False) -> str:
     """``names``: the signed headers, lower case, as the client ordered them. ``digest``: the body's, in hex."""
     getall = message.headers.getall
     try:
         lines = [f"{name}:{_header(getall(name))}" for name in names]
     except KeyError as missing:
         raise _mismatch(f"The signed header {missing} is not in the request.") from None
-    query = canonical_query(message.query, presigned=presigned) if message.query else ""
+    query = canonical_query(message.query, presigned) if message.query else ""
     return "\n".join((message.method, canonical_path(message.path), query, *lines, "", ";".join(names), digest))
 
 
@@ -291,7 +303,7 @@ def canonical_path(path: str) -> str:
     return quote(f"/{'/'.join(kept)}{slash}", safe="/-_.~", errors="surrogateescape")
 
 
-def canonical_query(query: str, *, presigned: bool = False) -> str:
+def canonical_query(query: str, presigned: bool = False) -> str:
     """Names and values encoded the one way, sorted by encoded name, then by value; a signature left out."""
     pairs = [(_encoded(name), _encoded(value)) for name, value in _pairs(query)]
     if presigned:
