@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import botocore
+import pytest
 
 MODEL: dict[str, Any] = json.loads(
     gzip.decompress((Path(botocore.__file__).parent / "data/sqs/2012-11-05/service-2.json.gz").read_bytes())
@@ -26,6 +28,11 @@ _TYPES = {"string": str, "integer": int, "long": int, "boolean": bool, "blob": s
 def method_name(operation: str) -> str:
     """What boto3 calls it."""
     return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in operation).lstrip("_")
+
+
+def named(cases: Iterable[tuple[str, str]]) -> list[Any]:
+    """Cases of a parametrised test, each with its parts as its name."""
+    return [pytest.param(*case, id="-".join(case)) for case in cases]
 
 
 def input_shape(operation: str) -> str:

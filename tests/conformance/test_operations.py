@@ -92,7 +92,7 @@ def test_both_protocols_answer_with_the_same_members(benches: dict[str, Bench], 
     assert paths[0] == paths[1]
 
 
-@pytest.mark.parametrize(("operation", "member"), REQUIRED, ids="-".join)
+@pytest.mark.parametrize(("operation", "member"), model.named(REQUIRED))
 def test_without_what_it_needs(bench: Bench, operation: str, member: str) -> None:
     parameters = EXAMPLES[operation](bench)
     del parameters[member]
@@ -124,7 +124,7 @@ def test_entries_without_what_they_need(bench: Bench, operation: str, member: st
     assert caught.value.response["Error"]["Code"] == code
 
 
-@pytest.mark.parametrize(("operation", "member"), MEMBERS, ids="-".join)
+@pytest.mark.parametrize(("operation", "member"), model.named(MEMBERS))
 def test_with_a_wrong_type(benches: dict[str, Bench], operation: str, member: str) -> None:
     """Refused before anything is looked up, with an error that is the client's fault."""
     bench = benches["json"]
@@ -136,7 +136,7 @@ def test_with_a_wrong_type(benches: dict[str, Bench], operation: str, member: st
     assert json.loads(answer)["__type"] == "com.amazon.coral.service#SerializationException"
 
 
-@pytest.mark.parametrize(("operation", "member"), NUMBERS, ids="-".join)
+@pytest.mark.parametrize(("operation", "member"), model.named(NUMBERS))
 def test_with_a_number_that_is_none(benches: dict[str, Bench], operation: str, member: str) -> None:
     bench = benches["query"]
     parameters = {**EXAMPLES[operation](bench), member: "12x"}

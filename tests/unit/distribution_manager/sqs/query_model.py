@@ -14,6 +14,7 @@ ELEMENTS = {
     "ActionNameList": "ActionName",
     "AttributeNameList": "AttributeName",
     "BatchResultErrorEntryList": "BatchResultErrorEntry",
+    "BinaryList": "BinaryListValue",
     "ChangeMessageVisibilityBatchRequestEntryList": "ChangeMessageVisibilityBatchRequestEntry",
     "ChangeMessageVisibilityBatchResultEntryList": "ChangeMessageVisibilityBatchResultEntry",
     "DeleteMessageBatchRequestEntryList": "DeleteMessageBatchRequestEntry",
@@ -25,6 +26,7 @@ ELEMENTS = {
     "QueueUrlList": "QueueUrl",
     "SendMessageBatchRequestEntryList": "SendMessageBatchRequestEntry",
     "SendMessageBatchResultEntryList": "SendMessageBatchResultEntry",
+    "StringList": "StringListValue",
     "TagKeyList": "TagKey",
 }
 MAPS = {
@@ -54,6 +56,7 @@ def write_query_model(folder: Path) -> None:
     shapes = model["shapes"]
     for name, element in ELEMENTS.items():
         shapes[name]["member"]["locationName"] = element
+        shapes[name]["flattened"] = True
     for name, (_, key, value) in MAPS.items():
         shapes[name]["key"]["locationName"] = key
         shapes[name]["value"]["locationName"] = value
