@@ -1,7 +1,8 @@
 """What this manager knows of etcd: a copy of the cluster's keys that a watch keeps, by which requests find their way.
 
 Model: each key's newest value by mod_revision, whoever told it: the watch, or the answer to a transaction of our own.
-Invariant: a value is never replaced by an older one. That the copy may be old costs a detour, never safety.
+Invariant: a value is replaced by an older one only where a whole copy says so. That ours may be old costs a detour,
+never safety.
 """
 
 from __future__ import annotations
@@ -55,13 +56,16 @@ class Directory:
     # --- learning --------------------------------------------------------------------------------------------------
 
     def snapshot(self, snapshot: Snapshot) -> None:
-        """The whole prefix: keys that are not in it are gone."""
+        """The whole prefix: all that is so, whatever was known before. A store that was set back has older revisions;
+        what a transaction of our own has told meanwhile and this does not know yet, the watch will bring again."""
+        self._hints.clear()
         present = {item.key for item in snapshot.items}
-        for key in [key for key, revision in self._revisions.items() if key not in present]:
-            if self._revisions[key] <= snapshot.revision:
-                self._forget(key, snapshot.revision)
+        for key in [key for key in self._revisions if key not in present]:
+            self._forget(key, self._revisions[key])
         for item in snapshot.items:
-            self.learn(item)
+            if self._revisions.get(item.key) != item.mod_revision:
+                self._revisions.pop(item.key, None)
+                self.learn(item)
         self.synchronized = True
 
     def changes(self, changes: list[Change]) -> None:

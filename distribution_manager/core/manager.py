@@ -448,7 +448,9 @@ class ManagerCore:
         _, shards = self._rounds.get(message.round, (0, []))
         for shard in shards:
             owner = self.owners.get(shard)
-            if owner is not None and shard not in refused:
+            if owner is not None and shard in refused:
+                owner.on_refused(node)
+            elif owner is not None:
                 owner.on_confirmed(message.round, node)
 
     # --- surroundings of owners ------------------------------------------------------------------------------------

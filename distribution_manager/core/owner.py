@@ -288,6 +288,11 @@ class ShardOwner:
     def begin_confirmation(self, number: int) -> None:
         self._confirmation.begin(number)
 
+    def on_refused(self, node: str) -> None:
+        """A node has promised another token than ours: its answer to our Fence says whether we were replaced."""
+        if self._replication is not None:
+            self._replication.link_up(node)
+
     def on_confirmed(self, number: int, node: str) -> None:
         """A node has confirmed our token in this round."""
         if self._replication is None or self._results is None:

@@ -23,6 +23,8 @@ from shadow_nodes.protocol.messages import Append, Appended, Fence, Fenced, Gap,
 
 AWAY_WINDOW_BYTES_MAX = 2 * MIB
 """Kept for a replica that is out of reach; coming back from further behind, it copies from another."""
+LEARNING_WINDOW_BYTES_MAX = 8 * MIB
+"""Kept for a replica that copies: it hears of the last entries later than they are committed, and has to meet us."""
 
 
 class FollowerState(enum.Enum):
@@ -33,6 +35,9 @@ class FollowerState(enum.Enum):
     STREAMING = "streaming"
     LEARNING = "learning"
     """Copying from another node what the window no longer has."""
+
+
+_KEPT_BYTES_MAX = {FollowerState.AWAY: AWAY_WINDOW_BYTES_MAX, FollowerState.LEARNING: LEARNING_WINDOW_BYTES_MAX}
 
 
 class WindowEntry(msgspec.Struct, frozen=True, gc=False):
@@ -97,9 +102,8 @@ class Replication:
 
     def _trim(self) -> None:
         followers = self.followers.values()
-        away = any(follower.state is FollowerState.AWAY for follower in followers)
-        needed = min((f.matched for f in followers if f.state is not FollowerState.LEARNING), default=self.commit_seq)
-        bytes_max = AWAY_WINDOW_BYTES_MAX if away else WINDOW_BYTES_MAX
+        needed = min((follower.matched for follower in followers), default=self.commit_seq)
+        bytes_max = min((_KEPT_BYTES_MAX.get(f.state, WINDOW_BYTES_MAX) for f in followers), default=WINDOW_BYTES_MAX)
         window = self.window
         while window and window[0].position.seq <= self.commit_seq:
             if window[0].position.seq > needed and self.window_bytes <= bytes_max:

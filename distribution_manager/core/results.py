@@ -99,7 +99,7 @@ class Results:
             for index, request in item.requests:
                 if (request.session, request.counter) in done:
                     request.finish(request, Verdict.DONE, done[request.session, request.counter], None)
-                else:
+                elif not request.finished:
                     kept.append((index, request))
             if kept:
                 item.requests = kept

@@ -150,13 +150,18 @@ class Takeover:
         return {node: answer for node, answer in self.fenced.items() if incarnations.get(node) == answer.incarnation}
 
     def on_stale(self, message: Stale) -> None:
-        """A replica has promised more. Either somebody is after us, as the record will say, or etcd was set back."""
+        """A replica has promised as much or more. Either somebody is after us, as the record will say, or etcd was set
+        back and gave an epoch out again. One that has promised less has forgotten what it answered: another is chosen.
+        """
         if self.step is Step.LOST or message.token != self.record.token:
             return
-        if message.promised.epoch > self.record.epoch:
+        if message.promised.epoch >= self.record.epoch:
             self._epoch_floor = max(self._epoch_floor, message.promised.epoch)
             self.step = Step.LOCK
-            self._read_again()
+            if not self._asking:
+                self._read_again()
+        elif self.step is Step.FETCH:
+            self._begin_fence()
 
     # --- fetch -----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,146 @@
+"""Takeovers and replicas that come back, in the orders that nobody plans for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from review_world import SHARD, Manager, Node, World
+
+from distribution_manager.core.messages import Verdict
+from distribution_manager.core.replication import FollowerState, Replication
+from distribution_manager.core.request import Now, Request
+from distribution_manager.core.results import Results
+from shadow_nodes.protocol.commands import Batch, Content, Receive, Send, Summary
+from shadow_nodes.protocol.messages import LOG_START, Answered, AnswerState, Fetch, Token
+from shadow_nodes.storage.memory import MemoryStore
+
+SEND = Send([Content("body")])
+EMPTY = Batch([])
+
+
+def die(world: World, manager: Manager) -> None:
+    manager.up = False
+    for node in world.nodes.values():
+        node.core.disconnected(manager.number)
+        node.pump()
+
+
+def replace_store(world: World, node: Node, incarnation: str) -> None:
+    """The node comes back with an empty store."""
+    node.open_with(MemoryStore(incarnation))
+    for manager in world.managers.values():
+        manager.step(lambda manager=manager: manager.core.node_down(node.name))
+        if manager.up:
+            world.link(manager, node)
+
+
+def test_an_etcd_that_was_set_back_gives_an_epoch_out_again() -> None:
+    """P6: the replicas have promised that very epoch to another attempt; the taker must go past it, not wait."""
+    world = World(managers=2)
+    world.run(10)
+    backup = world.etcd.backup()
+    assert world.ask(SEND)[0] is Verdict.DONE
+    world.run(50)
+    die(world, world.managers["m1"])
+    world.etcd.restore(backup)
+    verdict, result, _ = world.ask(Receive(10), manager="m2", within_ms=5_000)
+    assert verdict is Verdict.DONE
+    assert isinstance(result, Batch)
+    assert len(result.messages) == 1, "P1"
+
+
+def test_an_etcd_that_was_set_back_past_several_owners() -> None:
+    """P6: what managers remember of the store that is gone must not keep them from believing the one that is there."""
+    world = World(managers=3)
+    world.ask(SEND)
+    world.run(50)
+    backup = world.etcd.backup()
+    die(world, world.managers["m1"])
+    assert world.ask(SEND, manager="m2", within_ms=5_000)[0] is Verdict.DONE
+    assert world.ask(SEND, manager="m3", within_ms=5_000)[0] is Verdict.DONE
+    world.run(50)
+    owner = next(one for one in world.managers.values() if one.up and SHARD in one.core.owners)
+    other = next(one for one in world.managers.values() if one.up and one is not owner)
+    world.etcd.restore(backup)
+    world.run(50)
+    assert world.ask(SEND, manager=other.name, within_ms=5_000)[0] is Verdict.DONE, "the owner is alive"
+    die(world, owner)
+    other.step(lambda: other.core.manager_down(owner.name))
+    before = other.transactions
+    verdict, result, _ = world.ask(Receive(10), manager=other.name, within_ms=9_000)
+    assert verdict is Verdict.DONE
+    assert isinstance(result, Batch)
+    assert len(result.messages) == 4, "P1"
+    assert other.transactions - before < 20
+
+
+def test_the_replica_with_the_greatest_log_loses_its_store_while_that_is_fetched() -> None:
+    """P6: the others are a quorum; the takeover must not go on asking the one that has forgotten everything."""
+    world = World(managers=2)
+    for _ in range(3):
+        world.ask(SEND)
+    die(world, world.managers["m1"])
+    taker = world.managers["m2"]
+    answers = taker.world.submit(SEND, manager="m2")
+    for _ in range(5_000):
+        fetched = [node for node, message in taker.sent if isinstance(message, Fetch)]
+        if fetched:
+            break
+        world.run(1)
+    replace_store(world, world.nodes[fetched[0]], f"{fetched[0]}-2")
+    world.run(5_000)
+    assert answers == [(Verdict.DONE, None, None)]
+
+
+def test_a_replica_catches_up_under_steady_load() -> None:
+    """P6: a replica that learns must meet the owner's window somewhere, however fast that moves on."""
+    world = World(delays={("m1", "c"): 20})
+    large = Send([Content("x" * 200_000)])
+    for _ in range(20):
+        world.ask(large)
+    replace_store(world, world.nodes["c"], "c-2")
+    owner = world.managers["m1"].core.owners[SHARD]
+    for _ in range(1_500):
+        world.submit(SEND)
+        world.run(2)
+        assert owner.replication is not None
+        if owner.replication.followers["c"].state is FollowerState.STREAMING:
+            break
+    else:
+        raise AssertionError("it never keeps up")
+    world.run(2_000)
+    assert {one.incarnation for one in owner.record.replicas} == {"a-1", "b-1", "c-2"}
+
+
+def test_an_owner_that_was_replaced_learns_it_from_a_refused_confirmation() -> None:
+    """P6, P8: it sends nothing but Confirms, and hears nothing from etcd: its clients must not wait in vain."""
+    world = World(managers=2)
+    world.ask(SEND)
+    world.ask(Receive(10))
+    world.run(100)
+    old, new = world.managers["m1"], world.managers["m2"]
+    old.watch.interrupted = True
+    record, revision = new.core.directory.shards[SHARD]
+    new.step(lambda: new.core._take(SHARD, record, revision, granted=False))
+    world.run(500)
+    assert world.ask(Receive(10), within_ms=3_000) == (Verdict.DONE, EMPTY, None)
+
+
+def test_results_that_nobody_waits_for_are_asked_for_no_more() -> None:
+    """Memory, and a question every 150 ms for ever: its session's mark has passed it, no replica will ever answer."""
+    world = World()
+    core = world.managers["m1"].core
+
+    def finish(request: Request, *_: Any) -> None:
+        request.finished = True
+
+    request = Request(
+        SHARD, 1, 1, 0, Receive(1), now=Now(0, 0), deadline_ms=1, wait_ms=0, hops=0, region="a", finish=finish
+    )
+    replication = Replication(SHARD, Token(1, 1), core, LOG_START, [])
+    results = Results(core, replication, "a")
+    results.expect(1, [(0, request)])
+    request.finish(request, Verdict.EXPIRED, None, None)
+    summary = Summary(9, 0, 0, 0, 0, 0, 0, 0, sealed=False)
+    results.on_answered(Answered(SHARD, Token(1, 1), [(1, 1, AnswerState.PENDING, None)], summary))
+    assert not results.waiting
