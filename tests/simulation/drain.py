@@ -56,6 +56,10 @@ class Drainer(Client):
                     self.world.watch.violation("liveness", f"{op.kind} of {self.name}: {op.status} after {took_ms} ms")
             if op.status == "ok":
                 self.answered_us = op.invoked_us
-            ended(op, value)
+            if op.status == "refused" and op.kind == "receive":
+                # a deletion of the queue that had been given up has happened after all
+                self.create(next(item for item in self.world.plan.queues if item["name"] == self._queue_name), self._think)
+            else:
+                ended(op, value)
 
         super().ask(op, work, checked, manager)
