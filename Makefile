@@ -10,6 +10,8 @@ ARGS ?=
 
 BIN := .venv/bin
 READY := .venv/.ready
+BENCH_BIN := .venv-bench/bin
+BENCH_READY := .venv-bench/.ready
 PYTHON ?= $(firstword $(foreach python,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
 	$(python) -c 'import sys; sys.version_info >= (3, 11) and print("$(python)")' 2>/dev/null)) no-python)
 
@@ -23,6 +25,7 @@ help:
 	@echo "make lint      ruff, mypy --strict, import-linter, terraform fmt"
 	@echo "make format    let ruff and terraform put things in order"
 	@echo "make bench-failover   the time without successful operations at failover (ARGS='--blows 5')"
+	@echo "make bench     beside NATS, RabbitMQ, moto and the floors, an hour; bench-quick: 3 minutes; bench-smoke: it works"
 	@echo "make clean     remove .venv and what tools leave behind; data directories stay"
 
 up: $(READY)
@@ -60,9 +63,37 @@ format: $(READY)
 bench-failover: $(READY)
 	$(BIN)/python benchmarks/failover.py $(ARGS)
 
+# RabbitMQ and wrk are Debian's, installed where that is possible; the rest is in an environment of its own, so that
+# `make test` keeps its. What cannot be had is reported as absent.
+bench: $(BENCH_READY)
+	$(BENCH_BIN)/python -m benchmarks.compare $(ARGS)
+	$(BENCH_BIN)/python -m benchmarks.queues
+	$(BENCH_BIN)/python -m benchmarks.depth
+
+bench-quick: $(BENCH_READY)
+	$(BENCH_BIN)/python -m benchmarks.compare --quick $(ARGS)
+
+bench-smoke: $(BENCH_READY)
+	$(BENCH_BIN)/python -m benchmarks.compare --quick --rounds 1 --seconds 0.2
+	$(BENCH_BIN)/python -m benchmarks.queues --queues 50 --operations 100
+	$(BENCH_BIN)/python -m benchmarks.depth --messages 3000 --operations 100
+
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage*
+	rm -rf .venv .venv-bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BENCH_READY): pyproject.toml uv.lock
+	@if command -v uv >/dev/null; then \
+		UV_PROJECT_ENVIRONMENT=.venv-bench uv sync --no-default-groups --group bench; \
+	else \
+		{ [ -x $(BENCH_BIN)/python ] || $(PYTHON) -m venv .venv-bench; } && \
+		$(BENCH_BIN)/python -m pip install --quiet --upgrade "pip>=25.1" && \
+		$(BENCH_BIN)/python -m pip install --quiet --editable . --group bench; \
+	fi
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! { [ -d /usr/lib/rabbitmq ] && command -v wrk >/dev/null; }; then \
+		apt-get install --yes --quiet --no-install-recommends rabbitmq-server wrk || echo "RabbitMQ, wrk: not installed"; \
+	fi
+	@touch $@
 
 $(READY): pyproject.toml uv.lock
 	@if command -v uv >/dev/null; then \

@@ -19,7 +19,7 @@ import msgspec
 import uvloop
 
 from benchmarks.client import SqsClient, send_batch_body
-from benchmarks.measuring import Timings, resident_bytes, table, under_way
+from benchmarks.measuring import KINDS, Timings, by_kind, cpu_seconds, resident_bytes, table, under_way
 from distribution_manager.drills.local import LocalCluster
 
 FILLERS = 16
@@ -94,7 +94,9 @@ async def run(data: Path, messages: int, count: int, body_bytes: int) -> None:
             url = await client.create_queue(QUEUE, VisibilityTimeout="3600")
             await operations(client, url, 2 * UNDER_WAY, body_bytes)
             await fill(client, url, SHALLOW, body_bytes)
+            spent = [by_kind(cluster, cpu_seconds)]
             shallow = await operations(client, url, count, body_bytes)
+            spent.append(by_kind(cluster, cpu_seconds))
             before = node_bytes(cluster)
             filled = await fill(client, url, messages - SHALLOW, body_bytes)
             print(
@@ -104,8 +106,17 @@ async def run(data: Path, messages: int, count: int, body_bytes: int) -> None:
                 flush=True,
             )
             after = node_bytes(cluster)
+            spent.append(by_kind(cluster, cpu_seconds))
             deep = await operations(client, url, count, body_bytes)
+            spent.append(by_kind(cluster, cpu_seconds))
         report(shallow, deep, messages)
+        for depth, timings, (before_s, after_s) in (
+            (SHALLOW, shallow, spent[:2]),
+            (messages, deep, spent[2:]),
+        ):
+            calls = sum(len(item.seconds) for item in timings.values())
+            each_us = {kind: (after_s[kind] - before_s[kind]) / calls * 1e6 for kind in KINDS}
+            print(f"{depth:,} deep: CPU us per operation: " + ", ".join(f"{k} {us:.0f}" for k, us in each_us.items()))
         for node in before:
             each = (after[node] - before[node]) / max(1, messages - SHALLOW)
             print(

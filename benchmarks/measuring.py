@@ -9,7 +9,11 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from distribution_manager.drills.local import LocalCluster
+
 MIB = 1024 * 1024
+KINDS = ("manager", "node", "etcd")
+"""Of a ShadowQ cluster's processes."""
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -104,6 +108,15 @@ class Usage:
             except (FileNotFoundError, ProcessLookupError):
                 continue
         return cls(cpu, written, peak)
+
+
+def by_kind(cluster: LocalCluster, measure: Callable[[int], float]) -> dict[str, float]:
+    """Sums of ``measure(pid)`` over the managers, the nodes and etcd."""
+    sums = dict.fromkeys(KINDS, 0.0)
+    for name, pid in cluster.pids.items():
+        if pid is not None:
+            sums[cluster.member(name).kind] += measure(pid)
+    return sums
 
 
 # --- output --------------------------------------------------------------------------------------------------------

@@ -19,13 +19,12 @@ from pathlib import Path
 import uvloop
 
 from benchmarks.client import SqsClient
-from benchmarks.measuring import Timings, cpu_seconds, resident_bytes, table, under_way
+from benchmarks.measuring import KINDS, Timings, by_kind, cpu_seconds, resident_bytes, table, under_way
 from distribution_manager.drills.local import LocalCluster
 
 UNDER_WAY = 64
 CREATE_UNDER_WAY = 32
 IDLE_SECONDS = 3.0
-KINDS = ("manager", "node", "etcd")
 BODY = "x" * 512
 
 
@@ -40,15 +39,6 @@ class Stage:
         self.idle_cpu: dict[str, float] = {}
         self.cpu_us: dict[str, float] = {}
         """Processor time of an operation, microseconds: what other work on the machine changes least."""
-
-
-def by_kind(cluster: LocalCluster, measure: object) -> dict[str, float]:
-    """Sums of ``measure(pid)`` over the managers, the nodes and etcd."""
-    sums = dict.fromkeys(KINDS, 0.0)
-    for name, pid in cluster.pids.items():
-        if pid is not None:
-            sums[cluster.member(name).kind] += measure(pid)  # type: ignore[operator]
-    return sums
 
 
 async def operations(client: SqsClient, url: str, count: int) -> dict[str, Timings]:
