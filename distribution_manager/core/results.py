@@ -39,6 +39,8 @@ class Results:
         self._awaited: deque[Awaited] = deque()
         self._counted: list[Request] = []
         """Questions for counts whose token is confirmed: the next summary answers them."""
+        self._asking = False
+        """An answer is on its way, or was lost: ``chase`` sees to that."""
         self._asked_ms = around.now.monotonic_ms
         self._heard_ms = around.now.monotonic_ms
         self._passed_over_ms: int | None = None
@@ -72,7 +74,7 @@ class Results:
     # --- answers ---------------------------------------------------------------------------------------------------
 
     def on_applied(self, message: Applied) -> None:
-        """Finishes what these results are for. What was applied before them was missed: ``chase`` asks for it."""
+        """Finishes what these results are for. What was applied before them was missed, or too large: asks for it."""
         awaited = self._awaited
         if not awaited or awaited[0].seq > message.seq:
             return
@@ -86,6 +88,8 @@ class Results:
             for index, request in item.requests:
                 request.finish(request, Verdict.DONE, results.get((item.seq, index)), None)
         awaited.extendleft(reversed(missed))
+        if missed and not self._asking:
+            self.ask()
 
     def on_answered(self, message: Answered) -> None:
         done = {
@@ -93,6 +97,7 @@ class Results:
             for session, counter, state, result in message.answers
             if state is AnswerState.DONE
         }
+        self._asking = False
         left: deque[Awaited] = deque()
         for item in self._awaited:
             kept = []
@@ -105,6 +110,8 @@ class Results:
                 item.requests = kept
                 left.append(item)
         self._awaited = left
+        if left and done:
+            self.ask()
         if message.summary.seq >= self._replication.commit_seq:
             counted, self._counted = self._counted, []
             for request in counted:
@@ -148,6 +155,7 @@ class Results:
             for _, request in item.requests
         ]
         self._asked_ms = self._around.now.monotonic_ms
+        self._asking = True
         self._around.send(replication.acting, Ask(replication.shard, replication.token, operations, letters_max))
 
     def chase(self, *, opening: bool) -> None:

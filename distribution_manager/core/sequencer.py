@@ -20,7 +20,7 @@ from distribution_manager.core.limits import (
 from distribution_manager.core.messages import Verdict
 from distribution_manager.core.replication import Replication
 from distribution_manager.core.request import Request, Surroundings
-from shadow_nodes.protocol.commands import Command, Entry, Operation, Receive, Seal, Send, Session, encode
+from shadow_nodes.protocol.commands import Accept, Command, Entry, Operation, Receive, Seal, Send, Session, encode
 from shadow_nodes.protocol.limits import ENTRY_BYTES_MAX, ENTRY_OPERATIONS_MAX
 
 
@@ -63,6 +63,8 @@ class Sequencer:
         command = request.command
         if isinstance(command, Send):
             request.size_bytes = sum(len(item.body) + len(item.attributes) for item in command.messages)
+        elif isinstance(command, Accept):
+            request.size_bytes = sum(len(item.content.body) + len(item.content.attributes) for item in command.letters)
         elif isinstance(command, Receive):
             self.promised_messages += command.max_messages
         self.waiting.append(request)

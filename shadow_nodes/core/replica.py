@@ -15,10 +15,10 @@ from collections import deque
 import msgspec
 
 from shadow_nodes.core.machine import Machine
-from shadow_nodes.core.machine.message import content_bytes
 from shadow_nodes.core.machine.rows import Kind
+from shadow_nodes.core.portions import fitting, result_bytes
 from shadow_nodes.core.store import Checkpoint, LogEntry, ReplicaRecord, ShardWrite, Store
-from shadow_nodes.protocol.commands import Entry, Letter, Result, decode_entry
+from shadow_nodes.protocol.commands import Entry, Result, decode_entry
 from shadow_nodes.protocol.errors import CorruptError, ProtocolError
 from shadow_nodes.protocol.limits import (
     APPEND_BYTES_MAX,
@@ -26,8 +26,8 @@ from shadow_nodes.protocol.limits import (
     CHECKPOINT_ROWS_MAX,
     CLOCK_SKEW_MAX_MS,
     CONTENT_BYTES_MAX,
-    ENTRY_BYTES_MAX,
     KIB,
+    RESULTS_BYTES_MAX,
 )
 from shadow_nodes.protocol.messages import (
     LOG_START,
@@ -219,20 +219,26 @@ class Replica:
                 results += [(number, i, outcome) for i, outcome in enumerate(outcomes) if outcome is not None]
 
     def applied(self, after_seq: int, results: Results, now_ms: int) -> Applied:
-        """What applying the entries after ``after_seq`` gave."""
+        """What applying the entries after ``after_seq`` gave; what is too much for one message is to be asked for."""
         summary = self.machine.summary(now_ms)
+        if sum(result_bytes(result) for _, _, result in results) > RESULTS_BYTES_MAX:
+            return Applied(self.shard, self.promised, self.committed.seq, self.committed.seq, [], summary)
         return Applied(self.shard, self.promised, after_seq, self.committed.seq, results, summary)
 
     def answer(self, message: Ask, now_ms: int) -> Answered | Stale:
-        """What became of operations, by their ids, as of the applied state."""
+        """What became of operations, by their ids, as of the applied state; what there is no room for stays pending."""
         if message.token != self.promised:
             return Stale(self.shard, message.token, self.promised)
-        answers = []
+        answers: list[tuple[int, int, AnswerState, Result | None]] = []
+        size_bytes = 0
         for session, counter in message.operations:
             known, result = self.machine.answer(session, counter)
-            state = AnswerState.DONE if known else AnswerState.PENDING
-            answers.append((session, counter, state, result))
-        letters = _fitting(self.machine.outbox(0, message.letters_max)) if message.letters_max else []
+            size_bytes += result_bytes(result)
+            if known and (size_bytes <= RESULTS_BYTES_MAX or not answers):
+                answers.append((session, counter, AnswerState.DONE, result))
+            else:
+                answers.append((session, counter, AnswerState.PENDING, None))
+        letters = fitting(self.machine.outbox(0, message.letters_max)) if message.letters_max else []
         return Answered(self.shard, message.token, answers, self.machine.summary(now_ms), letters)
 
     # --- copying ---------------------------------------------------------------------------------------------------
@@ -357,16 +363,6 @@ class Replica:
             self.machine.digest() if digest else "",
             self.quarantined,
         )
-
-
-def _fitting(letters: list[Letter]) -> list[Letter]:
-    """The first letters, at least one, that one operation has room for."""
-    size_bytes = 0
-    for index, letter in enumerate(letters):
-        size_bytes += content_bytes(letter.content)
-        if index and size_bytes > ENTRY_BYTES_MAX:
-            return letters[:index]
-    return letters
 
 
 def _decode(data: bytes) -> Entry:

@@ -18,6 +18,8 @@ OPERATION_BYTES_MAX = 2 * MIB
 """One operation: a batch of SQS messages is at most 1 MiB of bodies and attributes; the rest is room for encoding."""
 APPEND_BYTES_MAX = 4 * MIB
 """One Append, and one answer to a Fetch, carries entries up to about this many bytes (always at least one entry)."""
+RESULTS_BYTES_MAX = 8 * MIB
+"""Contents in one Applied or Answered (always at least one operation's); the rest is asked for, a part at a time."""
 FRAME_BYTES_MAX = 64 * MIB
 """One WebSocket frame; the limit that both ends configure."""
 

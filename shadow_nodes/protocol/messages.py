@@ -210,6 +210,7 @@ class Applied(Value, frozen=True, tag=47):
     """``results``: (seq, index of the operation in its entry, result) of each result other than None.
 
     They are those of the entries after ``after_seq`` up to ``seq``, which is the applied state that ``summary`` is of.
+    Results of entries up to ``after_seq`` that have not been told are to be asked for.
     """
 
     shard: ShardKey
@@ -227,7 +228,7 @@ class AnswerState(enum.IntEnum):
 
 
 class Answered(Value, frozen=True, tag=48):
-    """One state and result for each operation of the Ask, in its order."""
+    """One state and result for each operation of the Ask, in its order. PENDING also where there was no room."""
 
     shard: ShardKey
     token: Token

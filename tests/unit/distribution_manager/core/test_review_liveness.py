@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from review_world import SHARD, World
+from review_world import SHARD, Node, World
 
 from distribution_manager.core.messages import Verdict
 from shadow_nodes.protocol.commands import Batch, Content, Receive, Seal, Send
+from shadow_nodes.protocol.limits import MIB, RESULTS_BYTES_MAX
+from shadow_nodes.protocol.messages import ToManager, encode_frame
 
 SEND = Send([Content("body")])
 EMPTY = Batch([])
@@ -103,3 +105,24 @@ def test_receives_that_ran_out_of_time_hold_nothing_back() -> None:
     assert verdict is Verdict.DONE
     assert isinstance(result, Batch)
     assert result.messages
+
+
+def test_results_come_in_portions_that_a_link_can_carry() -> None:
+    """P6: many receives of large messages in one entry; what fits no frame would end the link, again and again."""
+    world = World()
+    large = Send([Content("x" * 1_000_000)])
+    for _ in range(40):
+        world.ask(large)
+    sizes = []
+    link_up = world.to_manager
+
+    def measured(node: Node, link: int, message: ToManager) -> None:
+        sizes.append(len(encode_frame([message])))
+        link_up(node, link, message)
+
+    world.to_manager = measured  # type: ignore[method-assign]
+    answers = [world.submit(Receive(1)) for _ in range(40)]
+    world.run(1_000)
+    assert all(len(answer) == 1 for answer in answers)
+    assert sum(len(answer[0][1].messages) for answer in answers) == 40
+    assert max(sizes) < RESULTS_BYTES_MAX + MIB
