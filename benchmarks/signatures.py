@@ -2,8 +2,9 @@
 
     python benchmarks/signatures.py [seconds]
 
-The check alone is timed on requests as boto3 signs them: the best of many short runs, which others disturb least. The requests run over one process and loopback:
-the SQS endpoint on an answer that costs nothing (GetQueueUrl), asked by raw sockets that repeat one signed request.
+The check alone is timed on requests as boto3 signs them: the best of many short runs, which others disturb least. The
+requests run over one process and loopback: the SQS endpoint on an answer that costs nothing (GetQueueUrl), asked by raw
+sockets that repeat one signed request.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ import asyncio
 import sys
 import time
 import timeit
+from collections.abc import Callable
+from functools import partial
+from hashlib import sha256
 from typing import Any
 
 import botocore.auth
@@ -75,27 +79,22 @@ def signed(operation: str, body: bytes) -> dict[str, str]:
     return {"Host": "127.0.0.1:9324", **{name: str(value) for name, value in request.headers.items()}}
 
 
+def best_us(work: Callable[[], object]) -> float:
+    """Microseconds."""
+    return min(timeit.repeat(work, number=ROUNDS, repeat=REPEATS)) / ROUNDS * 1e6
+
+
 def time_check() -> None:
+    gate: Any = make_gate()
     for size in (100, 1_000, 10_000, 262_144):
         body = b'{"QueueUrl": "http://127.0.0.1:9324/000000000000/orders", "MessageBody": "' + b"x" * size + b'"}'
-        gate, request = make_gate(), Request(signed("SendMessage", body))
-        authorize: Any = gate.authorize
-        best_s = min(timeit.repeat(lambda: authorize(request, body), number=ROUNDS, repeat=REPEATS)) / ROUNDS  # noqa: B023
-        print(f"authorize, body of {size:>7,} bytes: {best_s * 1e6:6.1f} µs")
-    for name, queue in (
-        ("no policy", QUEUE),
-        ("a policy", QueueMetadata(queue_id="1", name="orders", attributes={"Policy": POLICY})),
-    ):
-        caller = authorize(request, body)
-        best_s = (
-            min(
-                timeit.repeat(
-                    lambda: gate.permit(caller, "SendMessage", "orders", queue), number=ROUNDS, repeat=REPEATS
-                )
-            )  # noqa: B023
-            / ROUNDS
-        )
-        print(f"permit, {name}: {best_s * 1e6:6.1f} µs")
+        request = Request(signed("SendMessage", body))
+        print(f"authorize, body of {size:>7,} bytes: {best_us(partial(gate.authorize, request, body)):6.1f} µs")
+        print(f"    of it, SHA-256 of the body:   {best_us(partial(sha256, body)):6.1f} µs")
+    caller = gate.authorize(request, body)
+    with_policy = QueueMetadata(queue_id="1", name="orders", attributes={"Policy": POLICY})
+    for name, queue in (("no policy", QUEUE), ("a policy with a condition", with_policy)):
+        print(f"permit, {name}: {best_us(partial(gate.permit, caller, 'SendMessage', 'orders', queue)):6.1f} µs")
 
 
 async def requests_per_second(gate: Any, seconds: float) -> float:

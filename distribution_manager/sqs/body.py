@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 
 import aiohttp
@@ -15,8 +16,8 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_WBITS = 31
 
 
-async def read_body(request: web.BaseRequest, bytes_max: int) -> bytes:
-    """The body as it was sent (and signed): still compressed, where it is. Raises SqsError past the bound.
+async def read_body(request: web.BaseRequest, bytes_max: int, seconds_max: float) -> bytes:
+    """The body as it was sent (and signed): still compressed, where it is. Raises SqsError past the bounds.
 
     A small body is mostly there already, and costs no waiting.
     """
@@ -24,10 +25,10 @@ async def read_body(request: web.BaseRequest, bytes_max: int) -> bytes:
     if content.is_eof() and content.exception() is None:
         body = content.read_nowait() if content.total_bytes else b""
         if not content.at_eof():
-            body += await _read_rest(request, bytes_max - len(body))
+            body += await _read_rest(request, bytes_max - len(body), seconds_max)
     else:
         await _continue(request)
-        body = await _read_rest(request, bytes_max)
+        body = await _read_rest(request, bytes_max, seconds_max)
     if len(body) > bytes_max:
         raise _too_large(bytes_max)
     return body
@@ -44,16 +45,19 @@ def decompressed(request: web.BaseRequest, body: bytes, bytes_max: int) -> bytes
     return body
 
 
-async def _read_rest(request: web.BaseRequest, bytes_max: int) -> bytes:
+async def _read_rest(request: web.BaseRequest, bytes_max: int, seconds_max: float) -> bytes:
     """May exceed the bound by what one read brings; then no more is read."""
     length = request.content_length
     if length is not None and length > bytes_max:
         raise _too_large(bytes_max)
     chunks, size = [], 0
     try:
-        while size <= bytes_max and (chunk := await request.content.readany()):
-            size += len(chunk)
-            chunks.append(chunk)
+        async with asyncio.timeout(seconds_max):
+            while size <= bytes_max and (chunk := await request.content.readany()):
+                size += len(chunk)
+                chunks.append(chunk)
+    except TimeoutError as error:
+        raise SqsError(errors.REQUEST_TIMEOUT, f"The body took more than {seconds_max:g} s to come.") from error
     except (aiohttp.ClientPayloadError, web.RequestPayloadError) as error:
         raise SqsError(errors.SERIALIZATION, f"The body cannot be read: {type(error).__name__}") from error
     return b"".join(chunks)

@@ -23,7 +23,7 @@ class SqsConfig:
     ``name_reuse_seconds``: how long after DeleteQueue the name is refused (SQS: 60).
     ``purge_interval_seconds``: how long after PurgeQueue the next is refused (SQS: 60). Both are kept by the manager
     that was asked, not cluster-wide.
-    ``body_bytes_max``: of a request, after decompression.
+    ``body_bytes_max``: of a request, after decompression. ``body_seconds_max``: how long one may take to come.
     """
 
     region: str = "us-east-1"
@@ -32,6 +32,7 @@ class SqsConfig:
     name_reuse_seconds: int = 0
     purge_interval_seconds: int = 60
     body_bytes_max: int = BODY_BYTES_MAX_DEFAULT
+    body_seconds_max: float = 60.0
 
     def __post_init__(self) -> None:
         if not (len(self.account) == 12 and self.account.isascii() and self.account.isdigit()):
@@ -44,6 +45,8 @@ class SqsConfig:
             raise ValueError("name_reuse_seconds, purge_interval_seconds: must not be negative")
         if self.body_bytes_max < 2 * MIB:
             raise ValueError("body_bytes_max: must be at least 2 MiB, or messages of 1 MiB would not fit")
+        if self.body_seconds_max <= 0:
+            raise ValueError("body_seconds_max: must be above 0")
 
     def arn(self, queue_name: str) -> str:
         return f"arn:aws:sqs:{self.region}:{self.account}:{queue_name}"

@@ -18,6 +18,7 @@ from distribution_manager.sqs import errors, json_codec, query_codec
 from distribution_manager.sqs.backend import Backend, QueueGone, Unavailable, Unsupported
 from distribution_manager.sqs.body import decompressed, read_body
 from distribution_manager.sqs.config import Gate, OpenGate, SqsConfig
+from distribution_manager.sqs.connections import ClientServer, ConnectionBounds
 from distribution_manager.sqs.errors import SqsError, queue_does_not_exist
 from distribution_manager.sqs.service import Call, Service
 
@@ -41,12 +42,9 @@ def make_handler(
     return _Endpoint(service, observe).handle
 
 
-def make_server(handler: Handler) -> web.Server:
-    """A bare HTTP server, for ``loop.create_server``: some 10 µs a request cheaper than a route. Needs a running loop.
-
-    A client that goes away cancels its request, so that no long poll takes messages for nobody.
-    """
-    return web.Server(handler, access_log=None, auto_decompress=False, handler_cancellation=True)
+def make_server(handler: Handler, bounds: ConnectionBounds | None = None) -> ClientServer:
+    """A bare HTTP server: some 10 µs a request cheaper than a route. Needs a running loop."""
+    return ClientServer(handler, bounds or ConnectionBounds())
 
 
 class _Endpoint:
@@ -54,6 +52,7 @@ class _Endpoint:
         self._service = service
         self._observe = observe
         self._body_bytes_max = service.config.body_bytes_max
+        self._body_seconds_max = service.config.body_seconds_max
         self._request_prefix = str(uuid.uuid4())[:24]
         self._requests = itertools.count(1)
 
@@ -80,7 +79,7 @@ class _Endpoint:
         name = ""
         headers = {"Content-Type": json_codec.CONTENT_TYPE, "x-amzn-RequestId": request_id}
         try:
-            body = await read_body(request, self._body_bytes_max)
+            body = await read_body(request, self._body_bytes_max, self._body_seconds_max)
             caller = self._service.gate.authorize(request, body)
             body = decompressed(request, body, self._body_bytes_max)
             operation = json_codec.decode_operation(target or "")
@@ -103,7 +102,7 @@ class _Endpoint:
         try:
             if request.method not in ("GET", "POST"):
                 raise SqsError(errors.METHOD_NOT_ALLOWED, f"The HTTP method {request.method} is not supported.")
-            body = await read_body(request, self._body_bytes_max)
+            body = await read_body(request, self._body_bytes_max, self._body_seconds_max)
             caller = self._service.gate.authorize(request, body)
             body = decompressed(request, body, self._body_bytes_max)
             form = query_codec.parse_form(request.rel_url.raw_query_string, body)
