@@ -56,7 +56,9 @@ class Backend:
         op.queue = queue.queue_id
 
         def done(session: int, counter: int, verdict: Verdict, result: Result | None, _s: Summary | None) -> None:
-            if verdict is not Verdict.DONE:
+            if verdict is Verdict.GONE:
+                answer("gone", None)
+            elif verdict is not Verdict.DONE:
                 answer("unknown", None)
             elif isinstance(result, Refused):
                 answer("refused", result)

@@ -76,7 +76,7 @@ class Client:
                 return
             over = True
             chosen.calls.pop(number, None)
-            op.status = status
+            op.status = "unknown" if status == "gone" else status
             op.completed_us = loop.now_us
             ended(op, value)
 
@@ -250,9 +250,15 @@ class Client:
             return
 
         def dropped(op: Op, value: Any) -> None:
-            self.create(queue, self._think)
+            if op.status == "unknown":
+                self.world.loop.later(500 * MS, drop)
+            else:
+                self.create(queue, self._think)
 
-        self.ask(self._op("drop"), lambda backend, op, answer: backend.drop(name, op, answer), dropped)
+        def drop() -> None:
+            self.ask(self._op("drop"), lambda backend, op, answer: backend.drop(name, op, answer), dropped)
+
+        drop()
 
     def create(self, queue: dict[str, Any], then: Callable[[], None]) -> None:
         """Until it is there."""

@@ -68,6 +68,10 @@ def make_plan(seed: int, profile: str = "all") -> Plan:
         for twin in range(random.choice((1, 1, 1, 2))):
             managers[f"m{region[1:]}{'ab'[twin]}"] = region
     load_us = random.randint(12, 30) * SECOND
+    queues, weights, faults = _queues(random, count), _weights(random), _faults(random, load_us, profile)
+    if any(fault.kind == "node_corrupt" for fault in faults):
+        # a queue might be made on a store that is lost already, though nobody knows it yet
+        weights["recreate"] = 0
     skew_ms = random.choice((0, 0, 0, 200, 3_000)) if profile != "none" else 0
     return Plan(
         seed=seed,
@@ -85,14 +89,14 @@ def make_plan(seed: int, profile: str = "all") -> Plan:
         log_retained_bytes=random.choice((300, 3_000, 1 << 26)),
         chunk_bytes=random.choice((100, 2_000, 262_144)),
         bounds=_bounds(random),
-        queues=_queues(random, count),
+        queues=queues,
         clients=random.randint(3, 7),
         think_us=random.choice((50, 150, 400)) * MS,
-        weights=_weights(random),
+        weights=weights,
         load_us=load_us,
         skew_ms=skew_ms,
         drift=random.choice((0.0, 0.0, 0.001)) if profile != "none" else 0.0,
-        faults=_faults(random, load_us, profile),
+        faults=faults,
     )
 
 
