@@ -123,7 +123,7 @@ NOT_BY = {
     ("ListMessageMoveTasks", "InvalidAddress"): "takes no URL",
     ("StartMessageMoveTask", "InvalidAddress"): "takes no URL",
     ("CreateQueue", "QueueDeletedRecently"): "name_reuse_seconds is 0; tests/unit/.../test_queues.py has it at 60",
-    ("ReceiveMessage", "OverLimit"): "120,000 messages: tests/unit/shadow_nodes/core/machine/test_in_flight.py",
+    ("ReceiveMessage", "OverLimit"): "120,000 messages: tests/unit/shadow_nodes/core/machine/test_standard.py",
 }
 NOTHING_UNSUPPORTED = frozenset(model.OPERATIONS) - {name for name, error in PARTICULAR if error[:3] == "Uns"}
 
