@@ -24,6 +24,7 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
+from distribution_manager import keys
 from distribution_manager.config import ConfigError, ManagerConfig
 from distribution_manager.drills import status
 from distribution_manager.drills.local import LocalCluster
@@ -95,6 +96,8 @@ def build_parser() -> argparse.ArgumentParser:
     ):
         command = _command(commands, name, run, text)
         command.add_argument("names", metavar="NAME", nargs="+", help="as status shows it, e.g. node-us-east-1")
+
+    keys.add_commands(commands)
 
     commands.add_parser("node", help="run one shadow node: see shadowq node --help", add_help=False)
     manager = commands.add_parser(

@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
+from shadow_nodes.protocol.limits import MIB
+
 NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 """Names of managers, nodes, regions and clusters: they become parts of etcd keys, file names and metric labels."""
 ACCOUNT_PATTERN: Final = re.compile(r"[0-9]{12}")
 PORT_MAX: Final = 65535
 LEASE_TTL_S_MIN: Final = 2
 LEASE_TTL_S_MAX: Final = 600
+REQUEST_BYTES_MAX_MIN: Final = 2 * MIB
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LOG_FORMATS: Final = ("json", "text")
 
@@ -67,6 +70,11 @@ def parse_address(text: str) -> Address:
 def parse_addresses(text: str) -> tuple[Address, ...]:
     """Addresses separated by commas. Raises ValueError."""
     return tuple(parse_address(part) for part in text.split(",") if part.strip())
+
+
+def _parse_names(text: str) -> tuple[str, ...]:
+    """Names separated by commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _about(doc: str, parse: Callable[[str], object] = str) -> dict[str, Any]:
@@ -143,6 +151,15 @@ class ManagerConfig:
         default=None, metadata=_about("file with the secret that managers and nodes share", Path)
     )
 
+    link_tls_cert: Path | None = field(
+        default=None,
+        metadata=_about("certificate chain (PEM) shown to nodes and managers; turns mutual TLS on for all links", Path),
+    )
+    link_tls_key: Path | None = field(default=None, metadata=_about("key (PEM) of link-tls-cert", Path))
+    link_tls_ca: Path | None = field(
+        default=None, metadata=_about("authority (PEM) of the certificates of nodes and managers", Path)
+    )
+
     # clients
     tls_cert: Path | None = field(
         default=None, metadata=_about("certificate chain (PEM) of the client endpoint; turns HTTPS on", Path)
@@ -159,6 +176,30 @@ class ManagerConfig:
         ),
     )
 
+    keys_file: Path | None = field(
+        default=None,
+        metadata=_about("access keys from this file (JSON, read again when it changes) instead of from etcd", Path),
+    )
+    key_encryption_file: Path | None = field(
+        default=None, metadata=_about("file under which the secrets of access keys in etcd are encrypted", Path)
+    )
+    signing_regions: tuple[str, ...] = field(
+        default=(), metadata=_about("regions that signatures may name, comma-separated (default: any)", _parse_names)
+    )
+    key_requests_per_second: int = field(
+        default=0, metadata=_about("requests per second of an access key that sets no limit of its own; 0: any", int)
+    )
+    key_connections_max: int = field(
+        default=0, metadata=_about("connections of an access key that sets no limit of its own; 0: any", int)
+    )
+    connections_max: int = field(default=10_000, metadata=_about("connections of all clients together", int))
+    request_bytes_max: int = field(default=8 * MIB, metadata=_about("bytes of a request's body, decompressed", int))
+    head_timeout_s: int = field(
+        default=10, metadata=_about("seconds until a new connection's first request head is there", int)
+    )
+    body_timeout_s: int = field(default=60, metadata=_about("seconds until a request's body is there", int))
+    idle_timeout_s: int = field(default=75, metadata=_about("seconds without a request, then a connection ends", int))
+
     # logs
     log_level: str = field(default="info", metadata=_about("debug, info, warning or error"))
     log_format: str = field(default="json", metadata=_about("json (one object a line) or text"))
@@ -168,6 +209,7 @@ class ManagerConfig:
         self._check_addresses()
         self._check_etcd()
         self._check_clients()
+        self._check_access()
         self._check_choice("log_level", LOG_LEVELS)
         self._check_choice("log_format", LOG_FORMATS)
 
@@ -251,6 +293,27 @@ class ManagerConfig:
             raise ConfigError(f"lease-ttl-s: {self.lease_ttl_s} is not within {LEASE_TTL_S_MIN} to {LEASE_TTL_S_MAX}")
         for name in ("etcd_ca", "etcd_cert", "etcd_key", "etcd_password_file", "secret_file"):
             self._check_file(name)
+
+    def _check_access(self) -> None:
+        for name in ("link_tls_cert", "link_tls_key", "link_tls_ca", "keys_file", "key_encryption_file"):
+            self._check_file(name)
+        if len({self.link_tls_cert is None, self.link_tls_key is None, self.link_tls_ca is None}) > 1:
+            raise ConfigError("link-tls-cert: goes with link-tls-key and link-tls-ca: give all or none")
+        if not self.require_auth and (self.keys_file or self.key_encryption_file or self.signing_regions):
+            raise ConfigError("require-auth: is needed with keys-file, key-encryption-file and signing-regions")
+        if not (self.secret_file or self.link_tls_cert or self.allow_anonymous or self.link_listen.is_loopback):
+            raise ConfigError(
+                f"link-listen: {self.link_listen} is not loopback, and would be open to strangers: "
+                "set secret-file or link-tls-cert, or allow-anonymous where the network keeps strangers out"
+            )
+        for name in ("key_requests_per_second", "key_connections_max"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{_option(name)}: must not be negative")
+        for name in ("connections_max", "head_timeout_s", "body_timeout_s", "idle_timeout_s"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{_option(name)}: must be at least 1")
+        if self.request_bytes_max < REQUEST_BYTES_MAX_MIN:
+            raise ConfigError(f"request-bytes-max: must be at least {REQUEST_BYTES_MAX_MIN}, for messages of 1 MiB")
 
     def _check_clients(self) -> None:
         if (self.tls_cert is None) != (self.tls_key is None):

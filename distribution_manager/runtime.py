@@ -8,26 +8,31 @@ import logging
 import os
 import signal
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import msgspec
 from aiohttp import web
 
+from distribution_manager.access import Access
 from distribution_manager.backend import CoreBackend
-from distribution_manager.config import Address, ManagerConfig
+from distribution_manager.config import Address, ConfigError, ManagerConfig
 from distribution_manager.coordination.etcd import EtcdCoordination
 from distribution_manager.coordination.etcd_settings import EtcdSettings
 from distribution_manager.core.manager import CoreConfig
 from distribution_manager.core.metadata import ManagerRecord, encode_record, manager_key
 from distribution_manager.core.transactions import Put, Transaction
 from distribution_manager.driver import Driver
-from distribution_manager.links.settings import LinkSettings
+from distribution_manager.links.settings import LinkSettings, client_tls, server_tls
 from distribution_manager.operator.admin import AdminApi
 from distribution_manager.operator.metrics import Metrics
 from distribution_manager.sqs.config import SqsConfig
+from distribution_manager.sqs.connections import ConnectionBounds
 from distribution_manager.sqs.handler import make_handler, make_server
+from distribution_manager.tls import Certificates
 from shadow_nodes.logs import log_to_stderr
 from shadow_nodes.protocol.errors import OutcomeUnknownError, RejectedError
 from shadow_nodes.protocol.handles import SESSION_BITS
@@ -50,7 +55,7 @@ class _NodeHealth(msgspec.Struct):
 
 @dataclass
 class Manager:
-    """A running manager. ``start`` raises OSError where an address cannot be had."""
+    """A running manager. ``start`` raises OSError where an address cannot be had, and ConfigError."""
 
     config: ManagerConfig
     life: int = field(default_factory=lambda: int.from_bytes(os.urandom(8)) >> (64 - SESSION_BITS))
@@ -58,24 +63,43 @@ class Manager:
     async def start(self) -> None:
         config = self.config
         secret = (config.secret() or b"").decode()
+        self.certificates = Certificates()
+        self.links = self._link_settings(secret)
         self.coordination = EtcdCoordination(_etcd_settings(config))
         self.driver = Driver(
             CoreConfig(config.name, self.life, config.region),
             config.cluster,
             self.coordination,
-            LinkSettings(secret=secret),
+            self.links,
         )
         self.metrics = Metrics(self.driver.core)
         self.admin = AdminApi(self.driver, self.metrics, secret, self._etcd_state)
         self._tasks: set[asyncio.Task[None]] = set()
         self._runners: list[web.BaseRunner] = []
+        self.sqs = SqsConfig(
+            region=config.arn_region,
+            account=config.account_id,
+            public_url=config.public_url,
+            body_bytes_max=config.request_bytes_max,
+            body_seconds_max=config.body_timeout_s,
+        )
+        self.access = Access(config, self.sqs, self.driver.core.directory)
         await self._listen_for_links()
         await self._listen_for_clients()
         await self.coordination.start()
         self.coordination.on_session(lambda lease: self._start_task(self._register(lease)))
         self.driver.start()
+        self._start_task(self.certificates.watch())
+        if self.access.keys_file is not None:
+            self._start_task(self.access.keys_file.watch())
         for address in config.nodes:
             self._start_task(self._introduce(address, secret))
+
+    def reload(self) -> None:
+        """Reads certificates and access keys again, where they come from files."""
+        self.certificates.reload()
+        if self.access.keys_file is not None:
+            self.access.keys_file.reload()
 
     async def stop(self) -> None:
         """Stops taking requests, then leaves the registry, so that others take over at once."""
@@ -92,24 +116,45 @@ class Manager:
         app = web.Application()
         app.router.add_get("/link", self.driver.listener.handle)
         self.admin.add_to(app)
+        cert, key, ca = self.config.link_tls_cert, self.config.link_tls_key, self.config.link_tls_ca
+        tls = None
+        if cert is not None and key is not None and ca is not None:
+            tls = self._tls("link-tls-cert", lambda: server_tls(str(cert), str(key), str(ca)), cert, key, ca)
         await self._listen(
-            web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS_MAX), self.config.link_listen, None
+            web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS_MAX), self.config.link_listen, tls
         )
 
     async def _listen_for_clients(self) -> None:
         config = self.config
         handler = make_handler(
             CoreBackend(self.driver, self.coordination),
-            SqsConfig(region=config.arn_region, account=config.account_id, public_url=config.public_url),
+            self.sqs,
+            self.access.gate,
             observe=self.metrics.observe_request,
         )
+        bounds = ConnectionBounds(config.connections_max, config.head_timeout_s, config.idle_timeout_s)
+        cert, key = config.tls_cert, config.tls_key
         tls = None
-        if config.tls_cert is not None:
-            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            tls.load_cert_chain(config.tls_cert, config.tls_key)
+        if cert is not None and key is not None:
+            tls = self._tls("tls-cert", lambda: server_tls(str(cert), str(key)), cert, key)
         await self._listen(
-            web.ServerRunner(make_server(handler), shutdown_timeout=SHUTDOWN_SECONDS_MAX), config.listen, tls
+            web.ServerRunner(make_server(handler, bounds), shutdown_timeout=SHUTDOWN_SECONDS_MAX), config.listen, tls
         )
+
+    def _link_settings(self, secret: str) -> LinkSettings:
+        """Raises ConfigError."""
+        cert, key, ca = self.config.link_tls_cert, self.config.link_tls_key, self.config.link_tls_ca
+        if cert is None or key is None or ca is None:
+            return LinkSettings(secret=secret)
+        tls = self._tls("link-tls-cert", lambda: client_tls(str(ca), str(cert), str(key)), cert, key, ca)
+        return LinkSettings(secret=secret, client_tls=tls)
+
+    def _tls(self, setting: str, make: Callable[[], ssl.SSLContext], *files: Path) -> ssl.SSLContext:
+        """A context that follows its files. Raises ConfigError."""
+        try:
+            return self.certificates.add(make, *files)
+        except OSError as error:
+            raise ConfigError(f"{setting}: {' '.join(map(str, files))} cannot be used: {error}") from error
 
     async def _listen(self, runner: web.BaseRunner, address: Address, tls: ssl.SSLContext | None) -> None:
         await runner.setup()
@@ -146,10 +191,14 @@ class Manager:
     async def _introduce(self, address: Address, secret: str) -> None:
         """Finds out who the node at an address of this region is; the driver does the rest."""
         headers = {"Authorization": f"Bearer {secret}"} if secret else {}
-        async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=2)) as session:
+        tls = self.links.client_tls
+        scheme = "http" if tls is None else "https"
+        connector = aiohttp.TCPConnector(ssl=tls or True)
+        timeout = aiohttp.ClientTimeout(total=2)
+        async with aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout) as session:
             while True:
                 with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError):
-                    async with session.get(f"http://{address}/healthz") as response:
+                    async with session.get(f"{scheme}://{address}/healthz") as response:
                         health = msgspec.json.decode(await response.read(), type=_NodeHealth)
                     if health.cluster == self.config.cluster:
                         self.driver.introduce(health.node, str(address))
@@ -194,6 +243,7 @@ async def run_manager(config: ManagerConfig) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, manager.reload)
     log.info("serving clients on %s, managers on %s", config.listen, config.link_listen)
     await stopping.wait()
     log.info("stopping")
