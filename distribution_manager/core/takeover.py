@@ -120,6 +120,7 @@ class Takeover:
         else:
             self.record, self.revision = record, found.mod_revision
             self.step = Step.LOST
+            self._around.wake(self.shard, self._around.now.monotonic_ms)
 
     # --- fence -----------------------------------------------------------------------------------------------------
 

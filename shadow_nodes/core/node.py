@@ -316,7 +316,10 @@ class NodeCore:
             self._pulling.pop(pull.shard, None)
             return False
         if not replica.commit_held(position):
-            return True
+            wanted = not replica.would_lose(position)
+            if not wanted:
+                del self._pulling[pull.shard]
+            return wanted
         if replica.dirty:
             self._dirty[pull.shard] = replica
         self._pulls.append(Pull(pull.shard, pull.source, replica.committed.seq))

@@ -286,6 +286,10 @@ class Replica:
         self._advance(position.seq, None)
         return position.seq <= self.committed.seq
 
+    def would_lose(self, position: Position) -> bool:
+        """Whether a snapshot of ``position`` would take away entries acknowledged before the machine failed."""
+        return bool(self.quarantined) and position.seq < self.last.seq and self._holds(position)
+
     def begin_install(self, number: int, position: Position) -> None:
         """A staged snapshot is to replace log and rows. Until it is written, owners are told Gap."""
         self.installing = True

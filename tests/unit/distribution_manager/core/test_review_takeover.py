@@ -144,3 +144,11 @@ def test_results_that_nobody_waits_for_are_asked_for_no_more() -> None:
     summary = Summary(9, 0, 0, 0, 0, 0, 0, 0, sealed=False)
     results.on_answered(Answered(SHARD, Token(1, 1), [(1, 1, AnswerState.PENDING, None)], summary))
     assert not results.waiting
+
+
+def test_who_loses_the_race_for_a_lock_passes_its_requests_on_at_once() -> None:
+    world = World(managers=3)
+    world.run(20)
+    answers = [world.submit(SEND, manager=name) for name in world.managers]
+    world.run(100)
+    assert answers == [[(Verdict.DONE, None, None)]] * 3

@@ -113,6 +113,21 @@ def test_a_snapshot_that_contradicts_the_tail_replaces_it() -> None:
     assert node.core.replicas[SHARD].committed == Position(2, 3)
 
 
+def test_a_snapshot_heals_a_quarantined_replica_only_once_it_takes_nothing_away() -> None:
+    """P1: entries that it acknowledged before its machine failed are on its disk, and count."""
+    node = Node("node")
+    node.tell(Fence(SHARD, OLD), Learn(SHARD, OLD, "source:1"))
+    node.append(OLD, LOG_START, range(1, 9), 0)
+    assert Appended(SHARD, OLD, 8) in node.write()
+    (pull,) = node.core.take_pulls()
+    node.core.replicas[SHARD].quarantined = "for the test"
+    assert not node.core.snapshot_wanted(pull, Position(1, 5))
+    assert not node.core.install(pull, 1, Position(1, 5))
+    assert node.core.take_pulls() == [], "the owner asks again"
+    node.tell(Learn(SHARD, OLD, "source:1"))
+    assert node.core.snapshot_wanted(pull, Position(1, 8))
+
+
 def test_what_is_served_as_committed_is_read_only_once_it_is_written() -> None:
     """P1, P3: a dead owner's tail is being replaced on disk; another node must not be given it as committed."""
     node = Node("node")
