@@ -97,6 +97,10 @@ def build_parser() -> argparse.ArgumentParser:
         command = _command(commands, name, run, text)
         command.add_argument("names", metavar="NAME", nargs="+", help="as status shows it, e.g. node-us-east-1")
 
+    promote = _command(commands, "promote", run_promote, "move a queue's primary and owner to another region")
+    promote.add_argument("queue", metavar="QUEUE")
+    promote.add_argument("--to", metavar="REGION", required=True, help="one that holds a replica of the queue")
+
     keys.add_commands(commands)
 
     commands.add_parser("node", help="run one shadow node: see shadowq node --help", add_help=False)
@@ -161,6 +165,12 @@ def run_freeze(options: argparse.Namespace) -> int:
 
 def run_resume(options: argparse.Namespace) -> int:
     LocalCluster.attach(options.data).resume(*options.names)
+    return 0
+
+
+def run_promote(options: argparse.Namespace) -> int:
+    done = LocalCluster.attach(options.data).promote(options.queue, options.to)
+    print(f"{done['primary']} is primary, {done['owner']} owner, in epoch {done['epoch']}, after {done['took_ms']} ms")
     return 0
 
 

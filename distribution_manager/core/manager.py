@@ -15,6 +15,7 @@ import msgspec
 
 from distribution_manager.core.attributes import settings_of
 from distribution_manager.core.directory import Directory
+from distribution_manager.core.handoff import Handoffs
 from distribution_manager.core.limits import (
     ORPHANS_LOOKED_AT_PER_TICK,
     PATIENCE_ROUND_TRIPS,
@@ -25,6 +26,7 @@ from distribution_manager.core.liveness import Liveness, NodeLink, RoundTrip
 from distribution_manager.core.messages import (
     Forward,
     Greeting,
+    Handoff,
     ManagerMessage,
     ManagerPing,
     ManagerPong,
@@ -113,6 +115,7 @@ class ManagerCore:
             on_manager=self._manager_changed,
         )
         self.router = Router(self)
+        self.handoffs = Handoffs(self)
         self.on_commit: Callable[[int, int], None] = lambda operations, wait_ms: None
         """Told of every committed entry: how many operations, and how long its quorum took."""
         self.takeovers = 0
@@ -259,6 +262,8 @@ class ManagerCore:
         for message in messages:
             if isinstance(message, Forward):
                 self.router.asked(connection, message)
+            elif isinstance(message, Handoff):
+                self.handoffs.offered(message)
             elif isinstance(message, ManagerPing):
                 self._effects.reply(connection, ManagerPong(message.sent_at))
 
@@ -304,7 +309,16 @@ class ManagerCore:
             if not self._my_turn(shard, record, holder):
                 return None
         granted = self._granted.pop(shard, None) == record.token and holder == self.me
-        return self._take(shard, record, revision, granted)
+        return self._take(shard, record, revision, granted=granted)
+
+    def take(self, shard: ShardKey) -> None:
+        """Takes a shard over from an owner that lives, and has asked for it."""
+        known = self.directory.shards.get(shard)
+        if known is not None and self.directory.metadata(shard) is not None and shard not in self.owners:
+            self._take(shard, *known, granted=False)
+
+    def record_changed(self, shard: ShardKey, record: ShardRecord) -> None:
+        self.handoffs.record_changed(shard, record)
 
     def _adopt_orphans(self) -> None:
         """Looks at a few shards for ones whose owner is gone and that nobody has asked for since.
@@ -320,7 +334,7 @@ class ManagerCore:
                 continue
             self._take_if_due(shard)
 
-    def _take(self, shard: ShardKey, record: ShardRecord, revision: int, granted: bool) -> ShardOwner:
+    def _take(self, shard: ShardKey, record: ShardRecord, revision: int, *, granted: bool) -> ShardOwner:
         self._candidate_since.pop((shard, record.epoch), None)
         self.takeovers += 1
         owner = ShardOwner(shard, self.me, self, record, revision, granted=granted)

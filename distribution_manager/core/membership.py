@@ -43,7 +43,8 @@ class Membership:
         self._holder = holder
         self._around = around
         self._wanted: ShardRecord | None = None
-        self._asked_ms = 0
+        self._planned: tuple[str, int] | None = None
+        self._asked_ms = -MEMBERSHIP_RETRY_MS
         self._asking = False
 
     @property
@@ -80,9 +81,29 @@ class Membership:
             self._around.wake(self._holder.shard, self._around.now.monotonic_ms + MEMBERSHIP_RETRY_MS)
         return None
 
+    def want_primary(self, node: str, until_ms: int) -> None:
+        """A planned promotion, of a node of the set."""
+        self._planned = (node, until_ms)
+
     def _with_new_primary(self) -> ShardRecord | None:
-        node = self._holder.promotion_wanted()
+        node = self._planned_primary() or self._holder.promotion_wanted()
         return None if node is None else msgspec.structs.replace(self.record, primary=node)
+
+    def _planned_primary(self) -> str | None:
+        """No promotion to a replica that lags: it is waited for, for a while."""
+        if self._planned is None:
+            return None
+        node, until_ms = self._planned
+        now_ms = self._around.now.monotonic_ms
+        if now_ms >= until_ms or node == self.record.primary:
+            self._planned = None
+            return None
+        replication = self._holder.replication
+        assert replication is not None
+        if any(follower.node == node for follower in replication.current_voters()):
+            return node
+        self._around.wake(self._holder.shard, now_ms + MEMBERSHIP_RETRY_MS)
+        return None
 
     def _begin(self, wanted: ShardRecord) -> None:
         replication = self._holder.replication

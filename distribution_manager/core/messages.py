@@ -76,7 +76,14 @@ class Reply(Value, frozen=True, tag=5):
     owner: Owner | None = None
 
 
-ManagerMessage = Greeting | ManagerPing | ManagerPong | Forward | Reply
+class Handoff(Value, frozen=True, tag=6):
+    """The sender owns the shard under this epoch and asks the receiver to take it. Not answered."""
+
+    shard: ShardKey
+    epoch: int
+
+
+ManagerMessage = Greeting | ManagerPing | ManagerPong | Forward | Reply | Handoff
 
 encode_manager_frame = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[ManagerMessage]).decode

@@ -419,9 +419,16 @@ class ShardOwner:
         """The node that should be primary instead of the one that is."""
         return None if self._results is None else self._results.successor()
 
+    def want_primary(self, node: str, until_ms: int) -> None:
+        """Makes a node of the set primary as soon as it keeps up; given up at ``until_ms``."""
+        if self._membership is not None:
+            self._membership.want_primary(node, until_ms)
+            self._around.wake(self.shard, self._around.now.monotonic_ms)
+
     def record_changed(self, record: ShardRecord) -> None:
         """Our own change to the record has happened."""
         self.record = record
+        self._around.record_changed(self.shard, record)
         if self._results is not None and self._replication is not None:
             self._results.promoted(record.primary)
             if self._replication.advance():

@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 
 from distribution_manager.core.messages import Verdict
-from distribution_manager.core.metadata import QueueMetadata
+from distribution_manager.core.metadata import QueueMetadata, ShardRecord
 from distribution_manager.core.transactions import Outcome, Transaction
 from shadow_nodes.protocol.commands import Command, Letter, Receive, Result, ShardKey, Summary
 from shadow_nodes.protocol.messages import ToNode
@@ -122,6 +122,9 @@ class Surroundings(Protocol):
 
     def confirm_soon(self, shard: ShardKey) -> None:
         """The shard takes part in the next confirmation round."""
+
+    def record_changed(self, shard: ShardKey, record: ShardRecord) -> None:
+        """The owner has changed its shard's record."""
 
     def lost(self, shard: ShardKey) -> None:
         """The owner has lost its shard: let go of it before the turn ends."""

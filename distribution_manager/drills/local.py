@@ -11,6 +11,7 @@ Invariant: a member whose recorded process lives is never started a second time.
 from __future__ import annotations
 
 import contextlib
+import http
 import os
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import urlencode
 
 from distribution_manager.drills import ports, probes
 from distribution_manager.drills.commands import Commands
@@ -44,6 +46,7 @@ from distribution_manager.drills.state import (
 )
 
 READY_TIMEOUT_S: Final = 60.0
+PROMOTION_TIMEOUT_S: Final = 20.0
 STOP_TIMEOUT_S: Final = 10.0
 KILL_TIMEOUT_S: Final = 10.0
 STOP_ORDER: Final = ("manager", "node", "etcd")
@@ -137,6 +140,20 @@ class LocalCluster:
     def ask(self, name: str, path: str, timeout_s: float = probes.PROBE_TIMEOUT_S) -> Any:
         """What a node or manager answers to a GET of JSON at ``path``; None when it does not."""
         return probes.get_json(self.member(name).ports["link"], path, timeout_s, read_secret(self.data_dir))
+
+    def promote(self, queue: str, region: str) -> dict[str, Any]:
+        """Moves a queue's primary and owner to a region, by way of any manager. Raises ClusterError, saying why not."""
+        path = f"/admin/promote?{urlencode({'queue': queue, 'to': region})}"
+        for name in (name for name in self.names if self.member(name).kind == "manager"):
+            answer = probes.post_json(
+                self.member(name).ports["link"], path, PROMOTION_TIMEOUT_S, read_secret(self.data_dir)
+            )
+            if answer is not None:
+                status, body = answer
+                if status != http.HTTPStatus.OK:
+                    raise ClusterError(f"{queue} was not promoted: {body['error']}")
+                return dict(body)
+        raise ClusterError(f"no manager answers: start the cluster with: shadowq up --data {self.data_dir}")
 
     # starting and stopping
 

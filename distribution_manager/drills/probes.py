@@ -19,11 +19,13 @@ _READY: Final[dict[Kind, tuple[str, str]]] = {
 }
 
 
-def get(port: int, path: str, timeout_s: float = PROBE_TIMEOUT_S, secret: str = "") -> tuple[int, bytes] | None:
-    """Status and body of a GET; None when there is no answer."""
+def get(
+    port: int, path: str, timeout_s: float = PROBE_TIMEOUT_S, secret: str = "", method: str = "GET"
+) -> tuple[int, bytes] | None:
+    """Status and body of a GET (or another method without a body); None when there is no answer."""
     connection = http.client.HTTPConnection(LOOPBACK, port, timeout=timeout_s)
     try:
-        connection.request("GET", path, headers={"Authorization": f"Bearer {secret}"} if secret else {})
+        connection.request(method, path, headers={"Authorization": f"Bearer {secret}"} if secret else {})
         response = connection.getresponse()
         return response.status, response.read()
     except (OSError, http.client.HTTPException):
@@ -39,6 +41,17 @@ def get_json(port: int, path: str, timeout_s: float = PROBE_TIMEOUT_S, secret: s
         return None
     try:
         return msgspec.json.decode(answer[1])
+    except msgspec.DecodeError:
+        return None
+
+
+def post_json(port: int, path: str, timeout_s: float, secret: str = "") -> tuple[int, Any] | None:
+    """Status and JSON of a POST without a body; None when there is no such answer."""
+    answer = get(port, path, timeout_s, secret, method="POST")
+    if answer is None:
+        return None
+    try:
+        return answer[0], msgspec.json.decode(answer[1])
     except msgspec.DecodeError:
         return None
 

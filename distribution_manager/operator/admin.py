@@ -11,6 +11,7 @@ from aiohttp import web
 from distribution_manager.core.manager import ManagerCore
 from distribution_manager.core.metadata import QueueMetadata, ShardRecord
 from distribution_manager.operator.metrics import Metrics
+from distribution_manager.operator.promotion import PromotionApi
 from shadow_nodes.protocol.messages import Inspected, Inspection
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/link"})
@@ -19,6 +20,8 @@ OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/link"})
 
 class Inspector(Protocol):
     core: ManagerCore
+
+    def enter(self) -> None: ...
 
     async def inspect(self, shards: list[str] | None, *, digest: bool = False) -> dict[str, Inspected]: ...
 
@@ -40,6 +43,7 @@ class AdminApi:
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics_page)
         app.router.add_get("/admin/status", self._status)
+        app.router.add_post("/admin/promote", PromotionApi(self._inspector, self._secret).handle)
 
     @web.middleware
     async def _authorize(

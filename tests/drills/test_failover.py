@@ -128,3 +128,15 @@ def test_everything_at_once(cluster: LocalCluster, tmp_path: Path) -> None:
         faults.kill_everything(cluster)
 
     drill(cluster, "everything", fault, tmp_path)
+
+
+def test_a_planned_promotion_fails_no_call(cluster: LocalCluster, tmp_path: Path) -> None:
+    def fault(queue: str) -> Collection[str]:
+        for name in (queue, f"{queue}.fifo"):
+            for region in ("eu-west-1", "ap-southeast-1", "us-east-1", "eu-west-1"):
+                done = cluster.promote(name, region)
+                assert done["primary"] == f"node-{region}"
+                assert done["owner"] == f"manager-{region}"
+        return ()
+
+    drill(cluster, "promotion", fault, tmp_path)
