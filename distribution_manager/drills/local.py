@@ -204,14 +204,8 @@ class LocalCluster:
         self.member(name)
         if self._lock.held:
             self._restart(name)
-        elif self._lock.acquire():
-            try:
-                self._reload()
-                self._restart(name)
-            finally:
-                self._lock.release()
         else:
-            self._request_restart(name, timeout_s)
+            self._restart_sharing(name, timeout_s)
         self.wait_ready([name], timeout_s)
 
     def launch(self, name: str) -> None:
@@ -327,16 +321,29 @@ class LocalCluster:
         self._stop([name], STOP_TIMEOUT_S)
         self._spawn([name])
 
-    def _request_restart(self, name: str, timeout_s: float) -> None:
+    def _restart_sharing(self, name: str, timeout_s: float) -> None:
+        """Takes the lock for it; while a process that runs the cluster has the lock, asks that process."""
         request = self.data_dir / "requests" / name
-        request.touch()
         deadline = time.monotonic() + timeout_s
-        while request.exists():
+        asked = False
+        while not self._lock.acquire():
+            if asked and not request.exists():
+                self._reload()
+                return
+            self._reload()
+            if not asked and state_of(self.state.supervisor) is not ProcessState.STOPPED:
+                request.touch()
+                asked = True
             if time.monotonic() >= deadline:
                 request.unlink(missing_ok=True)
                 raise ClusterError(f"the process that runs {self.data_dir} does not answer: end it, then: shadowq up")
             time.sleep(POLL_S)
-        self._reload()
+        try:
+            request.unlink(missing_ok=True)
+            self._reload()
+            self._restart(name)
+        finally:
+            self._lock.release()
 
     def _stop(self, names: Iterable[str], timeout_s: float) -> None:
         names = list(names)

@@ -180,6 +180,19 @@ def test_detached_life(detached: Path) -> None:
     assert_one_line(shadowq("status", "--data", detached), "is not running")
 
 
+def test_two_restarts_at_once(detached: Path) -> None:
+    before = LocalCluster.attach(detached).pids
+    names = ["node-r1", "node-r2"]
+    commands = [[sys.executable, str(FAKE_UP), "restart", name, "--data", str(detached)] for name in names]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for command in commands]
+    for process in running:
+        _, errors = process.communicate(timeout=WAIT_S)
+        assert process.returncode == 0, errors
+    after = LocalCluster.attach(detached).pids
+    assert all(after.values())
+    assert {name for name in before if before[name] != after[name]} == set(names)
+
+
 def test_started_again_it_is_the_same_cluster(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with LocalCluster(data, regions=["r1"], port=0, commands=FakeCommands()) as first:
