@@ -23,6 +23,7 @@ from distribution_manager.core.replication import WindowEntry, quorum
 from distribution_manager.core.request import Surroundings
 from distribution_manager.core.transactions import ABSENT, Compare, KeyValue, Outcome, Put, Transaction
 from shadow_nodes.protocol.commands import ShardKey, decode_entry
+from shadow_nodes.protocol.limits import CLOCK_SKEW_MAX_MS
 from shadow_nodes.protocol.messages import LOG_START, Fence, Fenced, Fetch, Log, Position, Stale
 
 
@@ -57,6 +58,7 @@ class Takeover:
         self._around = around
         self._epoch_floor = 0
         self._clock_offsets: dict[str, int] = {}
+        self._floor_ms = 0
         self._asked_ms = 0
         self._asking = False
         self._best = ""
@@ -143,8 +145,20 @@ class Takeover:
             return
         self.fenced[node] = message
         self._clock_offsets[node] = message.clock_ms - self._around.now.monotonic_ms
-        if self.step is Step.FENCE and len(self._votes()) >= quorum(len(self.record.replicas)):
+        if self.step is Step.FENCE and self._has_quorum() and (self._clocks_agree() or not self._awaited()):
             self._choose()
+
+    def _has_quorum(self) -> bool:
+        return len(self._votes()) >= quorum(len(self.record.replicas))
+
+    def _awaited(self) -> bool:
+        """Whether a replica in reach has not answered."""
+        return any(item.node not in self.fenced and self._around.linked(item.node) for item in self.record.replicas)
+
+    def _clocks_agree(self) -> bool:
+        """Where they do not, more of them must be heard: ours and that of the nearest node may be wrong alike."""
+        offsets = [*self._clock_offsets.values(), self._own_offset_ms()]
+        return max(offsets) - min(offsets) <= CLOCK_SKEW_MAX_MS
 
     def _votes(self) -> dict[str, Fenced]:
         incarnations = {replica.node: replica.incarnation for replica in self.record.replicas}
@@ -167,7 +181,14 @@ class Takeover:
     # --- fetch -----------------------------------------------------------------------------------------------------
 
     def _choose(self) -> None:
+        """Any quorum will do. Best one without entries from the future: those can be in no other quorum's logs, and
+        what follows them would be refused until that time has come."""
         votes = self._votes()
+        latest_ms = self._around.now.monotonic_ms + self.clock_offset_ms() + CLOCK_SKEW_MAX_MS
+        timely = {node: vote for node, vote in votes.items() if vote.time_ms <= latest_ms}
+        if len(timely) >= quorum(len(self.record.replicas)):
+            votes = timely
+        self._floor_ms = max(vote.time_ms for vote in votes.values())
         self._best = max(votes, key=lambda node: (votes[node].last, node))
         best = votes[self._best]
         behind = min(vote.committed.seq for vote in votes.values())
@@ -218,6 +239,8 @@ class Takeover:
             return
         if self.step is Step.LOCK:
             self._read_again()
+        elif self.step is Step.FENCE and self._has_quorum():
+            self._choose()
         elif self.step is Step.FENCE:
             self._asked_ms = self._around.now.monotonic_ms
             for replica in self.record.replicas:
@@ -229,14 +252,19 @@ class Takeover:
                 self._begin_fence()
 
     def clock_offset_ms(self) -> int:
-        """What to add to our monotonic clock to have Unix time: the median of our own clock's and the replicas' views.
+        """What to add to our monotonic clock to have Unix time: the median of the replicas' views, with our own clock's
+        where those are fewer than three: it may well be wrong together with that of our region's node.
 
         A replica's clock is as of its answer, so its view is late by the answer's way.
         """
-        now = self._around.now
-        offsets = sorted([now.clock_ms - now.monotonic_ms, *self._clock_offsets.values()])
+        offsets = sorted(self._clock_offsets.values())
+        if len(offsets) < 3:
+            offsets = sorted([*offsets, self._own_offset_ms()])
         return offsets[len(offsets) // 2]
 
+    def _own_offset_ms(self) -> int:
+        return self._around.now.clock_ms - self._around.now.monotonic_ms
+
     def time_floor_ms(self) -> int:
-        """No entry may be stamped before this: the newest of the chosen log."""
-        return max(answer.time_ms for answer in self.fenced.values())
+        """No entry may be stamped before this: the newest of the logs that were chosen from."""
+        return self._floor_ms

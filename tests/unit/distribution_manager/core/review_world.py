@@ -47,6 +47,7 @@ class Node:
     def __init__(self, world: World, name: str) -> None:
         self.world, self.name = world, name
         self.up = True
+        self.clock_error_ms = 0
         self.seen: list[ToNode] = []
         self.open_with(MemoryStore(f"{name}-1"))
 
@@ -56,7 +57,7 @@ class Node:
         self.core = NodeCore(config, store)
 
     def now(self) -> NodeNow:
-        return NodeNow(self.world.ms, self.world.ms + EPOCH_MS)
+        return NodeNow(self.world.ms, self.world.ms + EPOCH_MS + self.clock_error_ms)
 
     def pump(self) -> None:
         """What the driver does, with writes that take no time."""
@@ -86,6 +87,7 @@ class Manager:
         self.world, self.name, self.number = world, name, number
         self.core = ManagerCore(CoreConfig(name, 100 + number, region), self)
         self.up = True
+        self.clock_error_ms = 0
         self.alarms = 0
         self.transactions = 0
         self.sent: list[tuple[str, ToNode]] = []
@@ -94,7 +96,7 @@ class Manager:
 
     def step(self, action: Callable[[], object]) -> None:
         if self.up:
-            self.core.turn(Now(self.world.ms, self.world.ms + EPOCH_MS))
+            self.core.turn(Now(self.world.ms, self.world.ms + EPOCH_MS + self.clock_error_ms))
             action()
             self.core.flush()
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from review_world import SHARD, Manager, Node, World
+import pytest
+from review_world import EPOCH_MS, SHARD, Manager, Node, World
 
 from distribution_manager.core.messages import Verdict
 from distribution_manager.core.replication import FollowerState, Replication
@@ -16,6 +17,7 @@ from shadow_nodes.storage.memory import MemoryStore
 
 SEND = Send([Content("body")])
 EMPTY = Batch([])
+HOUR_MS = 3_600_000
 
 
 def die(world: World, manager: Manager) -> None:
@@ -152,3 +154,31 @@ def test_who_loses_the_race_for_a_lock_passes_its_requests_on_at_once() -> None:
     answers = [world.submit(SEND, manager=name) for name in world.managers]
     world.run(100)
     assert answers == [[(Verdict.DONE, None, None)]] * 3
+
+
+@pytest.mark.parametrize("error_ms", [-HOUR_MS, HOUR_MS])
+def test_a_region_with_a_wrong_clock_does_not_set_a_shards_clock(error_ms: int) -> None:
+    """P2, P6: the owner and its own region's node are the first to answer, and agree on a time that nobody else has."""
+    world = World(delays={("m1", "b"): 20, ("m1", "c"): 40})
+    world.managers["m1"].clock_error_ms = world.nodes["a"].clock_error_ms = error_ms
+    answers = world.submit(Send([Content("body")]))
+    world.run(3_000)
+    time_ms = world.nodes["b"].core.replicas[SHARD].machine.now_ms
+    assert abs(time_ms - world.ms - EPOCH_MS) < 10_000
+    assert error_ms < 0 or answers == [(Verdict.DONE, None, None)]
+
+
+def test_an_entry_from_the_future_that_nobody_else_took_is_left_behind() -> None:
+    """P6: no later entry may be earlier than the chosen log's newest; that must not be one that a quorum refused."""
+    world = World(delays={("m1", "b"): 20})
+    first = world.managers["m1"]
+    first.clock_error_ms = world.nodes["a"].clock_error_ms = HOUR_MS
+    world.run(20)
+    world.unlink(first, world.nodes["c"])
+    world.submit(SEND)
+    world.run(1_000)
+    assert world.nodes["a"].core.replicas[SHARD].time_ms > world.ms + EPOCH_MS + HOUR_MS // 2
+    world.link(first, world.nodes["c"])
+    assert world.ask(SEND, within_ms=5_000) == (Verdict.DONE, None, None)
+    world.run(200)
+    assert abs(world.nodes["b"].core.replicas[SHARD].machine.now_ms - world.ms - EPOCH_MS) < 10_000
