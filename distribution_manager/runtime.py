@@ -33,6 +33,7 @@ from distribution_manager.sqs.config import SqsConfig
 from distribution_manager.sqs.connections import ConnectionBounds
 from distribution_manager.sqs.handler import make_handler, make_server
 from distribution_manager.tls import Certificates
+from shadow_nodes.collector import Collector
 from shadow_nodes.logs import log_to_stderr
 from shadow_nodes.protocol.errors import OutcomeUnknownError, RejectedError
 from shadow_nodes.protocol.handles import SESSION_BITS
@@ -239,6 +240,7 @@ async def run_manager(config: ManagerConfig) -> None:
     log_to_stderr(config.log_level, manager=config.name, region=config.region)
     manager = Manager(config)
     await manager.start()
+    Collector().start()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

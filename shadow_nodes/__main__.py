@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import uvloop
 
+from shadow_nodes.collector import Collector
 from shadow_nodes.config import ConfigError, NodeSettings, parse_arguments
 from shadow_nodes.logs import log_to_stderr
 from shadow_nodes.protocol.errors import ShadowQError
@@ -73,6 +74,7 @@ async def _serve(settings: NodeSettings) -> None:
     except ConfigError:
         await server.stop()
         raise
+    Collector().start()
     log.info("listening on %s, port %d, incarnation %s", settings.host, server.port, store.incarnation)
     await stopping.wait()
     log.info("stopping")
