@@ -127,6 +127,8 @@ class ManagerCore:
         self._lost: list[ShardKey] = []
         self._orphan_scan: list[ShardKey] = []
         self._confirm: dict[ShardKey, None] = {}
+        self._relayed = 0
+        """Chooses another manager each time: one may be as cut off from an owner as we are."""
         self._round = 0
         self._rounds: dict[int, tuple[int, list[ShardKey]]] = {}
         """When each round began, and for which shards."""
@@ -562,7 +564,9 @@ class ManagerCore:
         return link is not None and link.life == owner.life
 
     def relay_for(self, owner: Owner) -> str | None:
-        return next((name for name in sorted(self.managers) if name != owner.manager), None)
+        names = sorted(name for name in self.managers if name != owner.manager)
+        self._relayed += 1
+        return names[self._relayed % len(names)] if names else None
 
     def buried(self, shard: ShardKey) -> bool:
         return self.directory.buried(shard)

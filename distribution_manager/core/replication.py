@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from itertools import islice
 
 import msgspec
 
@@ -253,7 +252,8 @@ class Replication:
             return [self.window[-1].data]
         entries: list[bytes] = []
         size_bytes = 0
-        for item in islice(self.window, len(self.window) - count, None):
+        for place in range(-count, 0):  # a deque is quick at its ends, while an iterator would walk all of it
+            item = self.window[place]
             size_bytes += len(item.data)
             if entries and size_bytes > APPEND_BYTES_MAX:
                 break

@@ -169,11 +169,9 @@ class Machine:
 
     def _due(self, now_ms: int) -> tuple[int, int, int]:
         """Messages in flight and delayed ones, visible by now though no entry has said so yet, and the next time."""
-        in_flight = delayed = next_ms = 0
-        for until_ms, bucket in self._state.order.timers.buckets.items():
-            if until_ms > now_ms:
-                next_ms = min(next_ms or until_ms, until_ms)
-                continue
+        in_flight = delayed = 0
+        buckets, next_ms = self._state.order.timers.look_due(now_ms)
+        for bucket in buckets:
             delivered = sum(1 for message in bucket.values() if message.delivery.number)
             in_flight += delivered
             delayed += len(bucket) - delivered

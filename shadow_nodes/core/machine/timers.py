@@ -51,6 +51,29 @@ class Timers:
             heappop(times)
         return 0
 
+    def look_due(self, now_ms: int) -> tuple[list[dict[int, Message]], int]:
+        """The buckets whose time has come, left where they are, and the next time after them (0: none).
+
+        Walks the heap no further than that: there may be a bucket for every millisecond of a long time-out.
+        """
+        times, buckets = self._times, self.buckets
+        due: dict[int, dict[int, Message]] = {}
+        next_ms = 0
+        places = [0]
+        while places:
+            place = places.pop()
+            if place >= len(times) or 0 < next_ms <= times[place]:
+                continue
+            until_ms = times[place]
+            bucket = buckets.get(until_ms)
+            if bucket is not None and until_ms > now_ms:
+                next_ms = until_ms
+                continue
+            if bucket is not None:
+                due[until_ms] = bucket
+            places += (2 * place + 1, 2 * place + 2)
+        return list(due.values()), next_ms
+
     def pop_due(self, now_ms: int) -> list[Message]:
         """The messages that have become visible, which are waited for no more."""
         due: list[Message] = []

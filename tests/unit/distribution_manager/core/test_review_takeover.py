@@ -182,3 +182,14 @@ def test_an_entry_from_the_future_that_nobody_else_took_is_left_behind() -> None
     assert world.ask(SEND, within_ms=5_000) == (Verdict.DONE, None, None)
     world.run(200)
     assert abs(world.nodes["b"].core.replicas[SHARD].machine.now_ms - world.ms - EPOCH_MS) < 10_000
+
+
+def test_an_owner_out_of_reach_is_reached_through_whichever_manager_can() -> None:
+    """P6: the first that might pass it on may have no link to the owner either."""
+    world = World(managers=4)
+    world.ask(SEND, manager="m4")
+    world.run(50)
+    for name in ("m1", "m2"):
+        manager = world.managers[name]
+        manager.step(lambda manager=manager: manager.core.manager_down("m4"))
+    assert world.ask(SEND, within_ms=1_000) == (Verdict.DONE, None, None)
