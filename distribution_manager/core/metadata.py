@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import msgspec
 
-from shadow_nodes.protocol.commands import ShardKey, shard_key
+from shadow_nodes.protocol.commands import ShardKey
 from shadow_nodes.protocol.errors import CorruptError
 from shadow_nodes.protocol.messages import Token
 
@@ -85,7 +85,8 @@ class QueueMetadata(Record, frozen=True):
         return self.name.endswith(".fifo")
 
     def shard(self, number: int = 0) -> ShardKey:
-        return shard_key(int(self.queue_id, 16), number)
+        """As ``shard_key`` makes it: the id is 16 hexadecimal digits already."""
+        return f"{self.queue_id}/{number}"
 
 
 class Grave(Record, frozen=True):

@@ -7,6 +7,7 @@ Invariant: every request is finished exactly once, at its deadline at the latest
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
@@ -59,7 +60,7 @@ class Router:
         self._switch = switch
         self._counter = 0
         self._forward_number = 0
-        self._mine: dict[ShardKey, dict[int, Request]] = {}
+        self._mine: dict[ShardKey, OrderedDict[int, Request]] = {}
         """Our own session's requests that are not finished, by counter, in rising order."""
         self._forwarded: dict[int, tuple[Request, Owner]] = {}
         self._homeless: dict[ShardKey, list[Request]] = {}
@@ -114,7 +115,9 @@ class Router:
 
         self._counter += 1
         counter = self._counter
-        mine = self._mine.setdefault(shard, {})
+        mine = self._mine.get(shard)
+        if mine is None:
+            mine = self._mine[shard] = OrderedDict()
         request = Request(
             shard,
             self._switch.life,

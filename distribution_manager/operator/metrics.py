@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from distribution_manager.core.manager import ManagerCore
@@ -17,19 +19,27 @@ SHARDS_SHOWN_MAX = 1_000
 """Series per shard (epoch, lag) are shown for this many owned shards at the most."""
 
 
-class Metrics:
+class _Seconds:
+    """A histogram over ``_SECONDS``; the last bucket is for what took longer."""
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(_SECONDS) + 1)
+        self.sum = 0.0
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        bounds = [*map(str, _SECONDS), "+Inf"]
+        return list(zip(bounds, accumulate(self.buckets), strict=True))
+
+
+class Metrics(Collector):
     """A registry per manager; the core's own numbers are read when scraped."""
 
     def __init__(self, core: ManagerCore) -> None:
         self.registry = CollectorRegistry()
-        self._operations = Counter("shadowq_requests", "Client requests", ["operation", "code"], registry=self.registry)
-        self._seconds = Histogram(
-            "shadowq_request_seconds",
-            "Time a client request took, waiting for messages included",
-            ["operation"],
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
+        self._requests: dict[tuple[str, str], int] = {}
+        """Counts by operation and code."""
+        self._seconds: dict[str, _Seconds] = {}
+        """By operation."""
         self._batch = Histogram(
             "shadowq_entry_operations", "Operations per committed entry", buckets=_SIZES, registry=self.registry
         )
@@ -40,16 +50,37 @@ class Metrics:
             registry=self.registry,
         )
         self.registry.register(_CoreCollector(core))
+        self.registry.register(self)
         core.on_commit = self.observe_commit
 
     def observe_request(self, operation: str, code: str, seconds: float) -> None:
         """``code`` is "" for success."""
-        self._operations.labels(operation or "unknown", code or "ok").inc()
-        self._seconds.labels(operation or "unknown").observe(seconds)
+        key = operation, code
+        self._requests[key] = self._requests.get(key, 0) + 1
+        times = self._seconds.get(operation)
+        if times is None:
+            times = self._seconds[operation] = _Seconds()
+        times.buckets[bisect_left(_SECONDS, seconds)] += 1
+        times.sum += seconds
 
     def observe_commit(self, operations: int, wait_ms: int) -> None:
         self._batch.observe(operations)
         self._quorum.observe(wait_ms / 1000)
+
+    def collect(self) -> Iterator[Metric]:
+        """What clients asked for. Counted by hand: the client library's counters cost a request as much as its MD5s."""
+        requests = CounterMetricFamily("shadowq_requests", "Client requests", labels=["operation", "code"])
+        for (operation, code), count in list(self._requests.items()):
+            requests.add_metric([operation or "unknown", code or "ok"], count)
+        yield requests
+        seconds = HistogramMetricFamily(
+            "shadowq_request_seconds",
+            "Time a client request took, waiting for messages included",
+            labels=["operation"],
+        )
+        for operation, times in list(self._seconds.items()):
+            seconds.add_metric([operation or "unknown"], times.cumulative(), times.sum)
+        yield seconds
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import struct
+from functools import lru_cache
 from zlib import crc32
 
 from shadow_nodes.protocol.commands import ShardKey, shard_key
@@ -22,10 +23,15 @@ HANDLE_LENGTH = 36
 
 def message_id(session: int, counter: int, index: int) -> str:
     """The UUID (version 8 of RFC 9562: custom) of a message, from the operation that sent it and its place therein."""
-    high = (session >> 12 << 16) | 0x8000 | (session & 0xFFF)
-    low = (0b10 << 62) | (counter << INDEX_BITS) | index
-    text = f"{high:016x}{low:016x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    low = f"{(0b10 << 62) | (counter << INDEX_BITS) | index:016x}"
+    return f"{_session_part(session)}-{low[:4]}-{low[4:]}"
+
+
+@lru_cache(maxsize=1024)
+def _session_part(session: int) -> str:
+    """The first three groups of a message id: the same for all that a manager's life sends."""
+    high = f"{(session >> 12 << 16) | 0x8000 | (session & 0xFFF):016x}"
+    return f"{high[:8]}-{high[8:12]}-{high[12:]}"
 
 
 def encode_handle(shard: ShardKey, key: int, delivery: int) -> str:
