@@ -1,7 +1,7 @@
 """Carries out a plan's faults, within the budget: per shard, lost and corrupt replicas stay a minority.
 
-Model: a fault begins at its time and picks its victims by its own number among what is there then; most end by themselves.
-``end_all`` mends whatever is still broken.
+Model: a fault begins at its time and picks its victims by its own number among what is there then; most end by
+themselves. ``end_all`` mends whatever is still broken.
 """
 
 from __future__ import annotations
@@ -109,6 +109,17 @@ class Faults:
             return False
         manager.crash()
         return self._restart(manager)
+
+    def _manager_promote(self, random: Random, fault: Fault) -> bool | None:
+        """Not a fault, but at the worst of moments: the primary and the owner of a shard move, as an operator wants."""
+        manager = self._manager(random)
+        if not manager.alive or manager.paused or not manager.live_core().owners:
+            return False
+        core = manager.live_core()
+        shard = random.choice(sorted(core.owners))
+        node = random.choice(core.owners[shard].record.replicas).node
+        manager.enter()
+        return None if core.handoffs.promote(shard, node) == "" else False
 
     def _node_slow_disk(self, random: Random, fault: Fault) -> Callable[[], None]:
         node = self._node(random)
@@ -284,5 +295,3 @@ class Faults:
             if self.beyond == process.name:
                 self.beyond = ""
             process.clock.offset_ms = random.randint(-self.world.plan.skew_ms, self.world.plan.skew_ms)
-
-

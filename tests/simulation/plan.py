@@ -17,7 +17,8 @@ MANAGER_KINDS = ("manager_crash", "manager_pause")
 NETWORK_KINDS = ("partition", "one_way", "isolate", "slow_link", "resets", "stall", "manager_links")
 ETCD_KINDS = ("etcd_down", "etcd_slow", "etcd_loss", "etcd_cut", "lease_end", "watch_gap", "compact")
 CLOCK_KINDS = ("clock_jump",)
-ALL_KINDS = (*NODE_KINDS, *MANAGER_KINDS, *NETWORK_KINDS, *ETCD_KINDS, *CLOCK_KINDS)
+OPERATOR_KINDS = ("manager_promote",)
+ALL_KINDS = (*NODE_KINDS, *MANAGER_KINDS, *NETWORK_KINDS, *ETCD_KINDS, *CLOCK_KINDS, *OPERATOR_KINDS)
 
 
 class Fault(msgspec.Struct, frozen=True):

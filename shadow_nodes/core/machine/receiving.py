@@ -112,7 +112,10 @@ def received(state: State, message: Message) -> Received:
 
 
 def _repeat(state: State, attempt_id: str, until_ms: int) -> list[Received] | None:
-    """The messages of an earlier attempt, if nothing has happened to any of them since; their time begins anew."""
+    """The messages of an earlier attempt, if nothing has happened to any of them since; their time begins anew.
+
+    It never ends earlier for that: a repeat with a shorter time-out may be executed after a longer one was answered.
+    """
     now_ms = state.now_ms
     state.attempts.sweep(now_ms, SWEPT_PER_RECEIVE_MAX)
     attempt = state.attempts.get(attempt_id, now_ms)
@@ -126,6 +129,7 @@ def _repeat(state: State, attempt_id: str, until_ms: int) -> list[Received] | No
         if message.sent_ms + state.settings.retention_ms <= now_ms:
             return None
         messages.append(message)
+    until_ms = max(until_ms, attempt.until_ms)
     for message in messages:
         delivery = message.delivery
         state.order.redeliver(message, Delivery(delivery.number, delivery.first_ms, now_ms, until_ms), now_ms)

@@ -235,6 +235,7 @@ class Reference:
             return None
         if any(m.until_ms != attempt["until"] or self.expired(m) for m in found):
             return None
+        until_ms = max(until_ms, attempt["until"])
         for m in found:
             m.last_ms = self.now
             m.until_ms = until_ms
