@@ -47,9 +47,7 @@ class Backend:
 
         self.process.run(lambda: procedures.look_up(name), looked_up)
 
-    def execute(
-        self, name: str, op: Op, command: Command, wait_ms: int, answer: Answer, queue_id: str = ""
-    ) -> None:
+    def execute(self, name: str, op: Op, command: Command, wait_ms: int, answer: Answer, *, queue_id: str = "") -> None:
         self._find(name, answer, lambda queue: self._submit(queue, op, command, wait_ms, answer), queue_id)
 
     def _submit(self, queue: QueueMetadata, op: Op, command: Command, wait_ms: int, answer: Answer) -> None:
@@ -82,7 +80,9 @@ class Backend:
         core = self.core
         candidates = [
             procedures.Candidate(
-                record.node, record.region, core.incarnation(record.node) or record.incarnation,
+                record.node,
+                record.region,
+                core.incarnation(record.node) or record.incarnation,
                 core.distance_ms(record.node),
             )
             for record in core.directory.nodes.values()
@@ -110,9 +110,7 @@ class Backend:
     def change(self, name: str, op: Op, attributes: dict[str, str | None], answer: Answer) -> None:
         def found(queue: QueueMetadata) -> None:
             now_ms = self.process.clock_ms()
-            self.process.run(
-                lambda: procedures.change_queue(queue.queue_id, attributes, {}, None, now_ms), changed
-            )
+            self.process.run(lambda: procedures.change_queue(queue.queue_id, attributes, {}, None, now_ms), changed)
 
         def changed(status: str, value: Any) -> None:
             if status == "ok":

@@ -1,4 +1,4 @@
-"""Bounds of the production code, made small for a run, so that what happens once in a million entries happens in fifty."""
+"""Bounds of the production code, made small for a run: what happens once in a million entries then happens in fifty."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import distribution_manager.core.replication as replication
-import distribution_manager.core.takeover as takeover
-import shadow_nodes.core.machine.machine as machine
-import shadow_nodes.core.machine.state as state
-import shadow_nodes.core.replica as replica
+from distribution_manager.core import replication, takeover
+from shadow_nodes.core import replica
+from shadow_nodes.core.machine import machine, state
 
 PLACES: dict[str, list[tuple[Any, str]]] = {
     "checkpoint_rows": [(replica, "CHECKPOINT_ROWS_MAX")],

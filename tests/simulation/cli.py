@@ -59,7 +59,9 @@ class Totals:
     def per_hour(self) -> str:
         hours = max(self.cpu_s, 0.001) / 3600
         parts = [f"{int(value / hours):,} {name}" for name, value in self.counts.items()]
-        return f"per CPU hour: {int(self.seeds / hours):,} seeds, {int(self.faults / hours):,} faults, " + ", ".join(parts)
+        return f"per CPU hour: {int(self.seeds / hours):,} seeds, {int(self.faults / hours):,} faults, " + ", ".join(
+            parts
+        )
 
 
 def _seeds(arguments: argparse.Namespace) -> Iterable[int]:
@@ -86,7 +88,10 @@ def main() -> int:
     parser.add_argument("--start", type=int, default=1_000_000, help="with --minutes: the first seed")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--profile", default="all")
-    parser.add_argument("--shrink", type=int, metavar="SEED", help="look for a shorter schedule that fails the same way")
+    parser.add_argument("--stop", action="store_true", help="at the first seed that fails")
+    parser.add_argument(
+        "--shrink", type=int, metavar="SEED", help="look for a shorter schedule that fails the same way"
+    )
     arguments = parser.parse_args()
     if arguments.shrink is not None:
         from tests.simulation.shrink import shrink
@@ -99,20 +104,22 @@ def main() -> int:
     totals = Totals()
     if arguments.jobs > 1:
         with get_context("spawn").Pool(arguments.jobs) as pool:
-            _show(totals, pool.imap_unordered(_run, work), arguments.profile)
+            _show(totals, pool.imap_unordered(_run, work), arguments)
     else:
-        _show(totals, map(_run, work), arguments.profile)
+        _show(totals, map(_run, work), arguments)
     print(totals.line())
     print(totals.per_hour())
     return 1 if totals.failed else 0
 
 
-def _show(totals: Totals, results: Iterable[tuple[Report, float]], profile: str) -> None:
+def _show(totals: Totals, results: Iterable[tuple[Report, float]], arguments: argparse.Namespace) -> None:
     shown = time.monotonic()
     for report, cpu_s in results:
         totals.add(report, cpu_s)
         if report.verdict != "valid":
-            _complain(report, profile)
+            _complain(report, arguments.profile)
+            if arguments.stop:
+                return
         if time.monotonic() - shown > 5:
             shown = time.monotonic()
             print(totals.line(), file=sys.stderr, flush=True)

@@ -58,9 +58,7 @@ class Client:
 
     # --- asking ----------------------------------------------------------------------------------------------------
 
-    def ask(
-        self, op: Op, work: Work, ended: Callable[[Op, Any], None], manager: ManagerProcess | None = None
-    ) -> None:
+    def ask(self, op: Op, work: Work, ended: Callable[[Op, Any], None], manager: ManagerProcess | None = None) -> None:
         """Has a manager do ``work``; ``ended`` is told the op, with its status, and the answer's value."""
         world, loop = self.world, self.world.loop
         if manager is None:
@@ -205,7 +203,9 @@ class Client:
                 self.held = [item for item in self.held if item[1] != queue or (item[2], item[3]) not in gone]
             then()
 
-        self.ask(op, lambda backend, op, answer: backend.execute(name, op, Delete(handles), 0, answer, queue), ended)
+        self.ask(
+            op, lambda backend, op, answer: backend.execute(name, op, Delete(handles), 0, answer, queue_id=queue), ended
+        )
 
     def _change(self, _name: str) -> None:
         chosen = self._handles()
@@ -223,7 +223,7 @@ class Client:
                 op.done = _done_each(value[2], len(handles))
             self._think()
 
-        self.ask(op, lambda backend, op, answer: backend.execute(name, op, command, 0, answer, queue), ended)
+        self.ask(op, lambda backend, op, answer: backend.execute(name, op, command, 0, answer, queue_id=queue), ended)
 
     def _purge(self, name: str) -> None:
         if self.random.random() < 0.8:

@@ -1,4 +1,4 @@
-"""After the faults: reads a queue to its end, as clients do, and notes when the cluster does not answer as it should."""
+"""After the faults: reads a queue to its end, as clients do, and notes when the cluster does not answer in time."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ class Drainer(Client):
                 self.answered_us = op.invoked_us
             if op.status == "refused" and op.kind == "receive":
                 # a deletion of the queue that had been given up has happened after all
-                self.create(next(item for item in self.world.plan.queues if item["name"] == self._queue_name), self._think)
+                self.create(
+                    next(item for item in self.world.plan.queues if item["name"] == self._queue_name), self._think
+                )
             else:
                 ended(op, value)
 

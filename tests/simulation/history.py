@@ -1,7 +1,7 @@
 """What clients did and saw, as plain data: all that checkers are given.
 
-Model: one ``Op`` per call of a client, from when it was asked to when it was answered, in virtual microseconds of true time.
-``status``: "ok", "refused" (it has not happened), or "unknown" (no answer, or an answer that says so).
+Model: one ``Op`` per call of a client, from when it was asked to when it was answered, in virtual microseconds of
+true time. ``status``: "ok", "refused" (it has not happened), or "unknown" (no answer, or an answer that says so).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ MessageId = tuple[int, int, int]
 
 
 class SentMessage(msgspec.Struct, frozen=True):
-    """``body`` names the message; a client that repeats a send repeats the body. ``message_id``, ``key``: as answered."""
+    """``body`` names the message; who repeats a send repeats the body. ``message_id``, ``key``: as answered."""
 
     body: str
     group: str = ""
@@ -36,8 +36,8 @@ class GotMessage(msgspec.Struct, frozen=True):
 class Op(msgspec.Struct):
     """``kind``: send, receive, delete, change, purge, create, drop, configure.
 
-    ``queue`` is the queue's id: a queue that was deleted and made again has another. ``visible_ms``: the visibility timeout
-    of a receive, or the new one of a change. ``handles``: (key, delivery) of deletes and changes.
+    ``queue`` is the queue's id: a queue that was deleted and made again has another. ``visible_ms``: the visibility
+    timeout of a receive, or the new one of a change. ``handles``: (key, delivery) of deletes and changes.
     """
 
     number: int

@@ -268,9 +268,7 @@ class ManagerProcess(Process):
         """A manager introduces the nodes of its own region."""
         if node.region != self.region:
             return
-        record = NodeRecord(
-            node=node.name, region=node.region, address=node.name, incarnation=welcome.incarnation
-        )
+        record = NodeRecord(node=node.name, region=node.region, address=node.name, incarnation=welcome.incarnation)
         if self.live_core().directory.nodes.get(node.name) == record:
             return
 

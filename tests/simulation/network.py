@@ -1,6 +1,7 @@
 """Connections between simulated processes, as TCP makes them.
 
-Model: a connection is two pipes; a pipe keeps its order and loses nothing, but may stall. What cannot pass waits, until the
+Model: a connection is two pipes; a pipe keeps its order and loses nothing, but may stall. What cannot pass waits,
+until the
 way is free again, the connection is reset (what was on its way is lost) or an end gives up after a time of silence.
 Different connections overtake each other freely.
 """
@@ -26,47 +27,55 @@ FIN = "FIN"
 
 
 class Pipe:
-    __slots__ = ("connection", "held", "last_us", "source", "target")
+    """``arrived``: what has come, or would have, by its place; what cannot be handed over yet waits there."""
+
+    __slots__ = ("arrived", "connection", "last_us", "next", "recovering", "sent", "source", "target")
 
     def __init__(self, connection: Connection, source: Process, target: Process) -> None:
         self.connection = connection
         self.source = source
         self.target = target
         self.last_us = 0
-        self.held: list[Any] = []
+        self.sent = 0
+        self.next = 0
+        self.arrived: dict[int, Any] = {}
+        self.recovering = False
+        """Something was stuck: nothing passes until TCP has tried again."""
 
     def send(self, payload: Any) -> None:
-        if self.held or self._stuck():
-            self.held.append(payload)
-        else:
-            self._fly(payload)
+        network = self.connection.network
+        now_us = network.world.loop.now_us
+        self.last_us = max(self.last_us, now_us + network.delay_us(self.source, self.target))
+        network.world.loop.later(self.last_us - now_us, self._arrive, self.sent, payload)
+        self.sent += 1
 
     def _stuck(self) -> bool:
         return self.connection.stalled or self.connection.network.cut(self.source, self.target)
 
-    def _fly(self, payload: Any) -> None:
-        network = self.connection.network
-        now_us = network.world.loop.now_us
-        self.last_us = max(self.last_us, now_us + network.delay_us(self.source, self.target))
-        network.world.loop.later(self.last_us - now_us, self._arrive, payload)
-
-    def _arrive(self, payload: Any) -> None:
-        if self.connection.broken and payload is not FIN:
-            return
-        if self.held or self._stuck():
-            self.held.append(payload)
-        else:
-            self.connection.deliver(self.target, payload)
+    def _arrive(self, place: int, payload: Any) -> None:
+        self.arrived[place] = payload
+        if self._stuck():
+            self.recovering = True
+        elif not self.recovering:
+            self._hand_over()
 
     def release(self) -> None:
         """The way is free again: what waited goes on, when TCP tries again."""
-        if self.held and not self._stuck():
-            held, self.held = self.held, []
-            self.last_us = max(self.last_us, self.connection.network.world.loop.now_us) + int(
-                self.connection.network.world.random.expovariate(1 / (200 * MS))
-            )
-            for payload in held:
-                self._fly(payload)
+        if self.recovering and not self._stuck():
+            network = self.connection.network
+            network.world.loop.later(network.world.random.expovariate(1 / (200 * MS)), self._recover)
+
+    def _recover(self) -> None:
+        if self.recovering and not self._stuck():
+            self.recovering = False
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        while self.next in self.arrived:
+            payload = self.arrived.pop(self.next)
+            self.next += 1
+            if payload is FIN or not self.connection.broken:
+                self.connection.deliver(self.target, payload)
 
 
 class Connection:
@@ -135,8 +144,6 @@ class Connection:
     def reset(self) -> None:
         """Somebody between the ends breaks the connection."""
         self.broken = True
-        self.to_listener.held.clear()
-        self.to_dialler.held.clear()
         delay_us = self.network.world.random.uniform(0, 50 * MS)
         self.dialler.input(delay_us, self.close_end, self.dialler)
         self.listener.input(50 * MS - delay_us, self.close_end, self.listener)
@@ -145,8 +152,6 @@ class Connection:
         """The process at an end is gone; its kernel closes the connection, what was on its way may be lost."""
         if self.network.world.random.random() < 0.5:
             self.broken = True
-            self.to_listener.held.clear()
-            self.to_dialler.held.clear()
         if end is self.dialler:
             self.dialler_open = False
             self.to_listener.send(FIN)
@@ -251,10 +256,10 @@ class Network:
         """Ends that have heard nothing for too long give up."""
         now_us = self.world.loop.now_us
         for item in list(self.connections.values()):
-            if item.dialler_open and item.welcomed and not item.dialler.paused:
-                if now_us - item.dialler_heard_us > DIALLER_SILENCE_US:
-                    item.close_end(item.dialler)
-            if item.listener_open and not item.listener.paused:
-                if now_us - item.listener_heard_us > LISTENER_SILENCE_US:
-                    item.close_end(item.listener)
+            dialler_silent = now_us - item.dialler_heard_us > DIALLER_SILENCE_US
+            if dialler_silent and item.dialler_open and item.welcomed and not item.dialler.paused:
+                item.close_end(item.dialler)
+            listener_silent = now_us - item.listener_heard_us > LISTENER_SILENCE_US
+            if listener_silent and item.listener_open and not item.listener.paused:
+                item.close_end(item.listener)
         self.world.loop.later(SWEEP_US, self._sweep)

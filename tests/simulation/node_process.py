@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 PULL_TIMEOUT_US = 5 * SECOND
+FSYNC_US_MAX = 3 * SECOND
 
 
 class NodeProcess(Process):
@@ -144,7 +145,7 @@ class NodeProcess(Process):
         ticket = self.store.begin(batch.writes)
         self._writing = True
         delay_us = self.world.random.expovariate(1 / self.world.plan.fsync_us) * self.fsync_factor
-        self.timer(delay_us, self._written, ticket, batch)
+        self.timer(min(delay_us, FSYNC_US_MAX), self._written, ticket, batch)
 
     def _written(self, ticket: Ticket, batch: NodeBatch) -> None:
         assert self.core is not None

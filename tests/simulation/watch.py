@@ -1,9 +1,10 @@
 """What the simulation sees that no client can: every replica's log, every commit, every store.
 
-Model: the production classes are subclassed, so that whatever they apply and commit is told to the run's ``Watch`` as it
+Model: the production classes are subclassed, so that whatever they apply and commit is told to the run's ``Watch``
+as it
 happens. Invariants checked here: an entry that is applied anywhere is the same everywhere and was committed by an owner
-before; two owners never commit different entries at one place; what is committed is on a quorum's disks; machines with the
-same log have the same digest.
+before; two owners never commit different entries at one place; what is committed is on a quorum's disks; machines
+with the same log have the same digest.
 """
 
 from __future__ import annotations

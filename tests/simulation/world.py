@@ -1,7 +1,7 @@
 """A whole cluster in one process: builds it from a plan, runs it, lets faults happen and end, and judges.
 
-Model: load and faults for ``plan.load_us``; then everything is mended, the queues are read to their end, and the replicas
-must agree. A run is a function of its plan: same plan, same trace.
+Model: load and faults for ``plan.load_us``; then everything is mended, the queues are read to their end, and the
+replicas must agree. A run is a function of its plan: same plan, same trace.
 """
 
 from __future__ import annotations

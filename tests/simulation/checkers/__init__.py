@@ -32,7 +32,7 @@ def check_all(history: History) -> list[Finding]:
 
 
 def verdict(history: History) -> str:
-    """invalid: something promised was broken. unknown: the queues were not read to their end, so loss cannot be told."""
+    """invalid: a promise was broken. unknown: the queues were not read to their end, so loss cannot be told."""
     if check_all(history):
         return "invalid"
     return "valid" if history.drained else "unknown"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from tests.simulation.checkers.common import may_have_happened, receipts
 from tests.simulation.history import GotMessage, History, MessageId, Op
 
@@ -22,7 +24,7 @@ def check_deduplication(history: History) -> list[tuple[str, str]]:
     found = []
     for (_, dedup), times in made.items():
         ordered = sorted(times.values())
-        for earlier, later in zip(ordered, ordered[1:], strict=False):
+        for earlier, later in pairwise(ordered):
             if later - earlier < history.window_ms - history.skew_ms - ALLOWANCE_MS:
                 found.append(("deduplication", f"{dedup}: messages made at {earlier} and {later}: {times}"))
     return found + _check_answers(history)
@@ -47,11 +49,12 @@ def _check_answers(history: History) -> list[tuple[str, str]]:
                 if message_id == other_id:
                     if other.invoked_us - op.completed_us > history.window_ms * MS + slack_us and _made(op, message_id):
                         found.append(("deduplication", f"{dedup}: op {other.number} was given a message too old"))
-                elif _made(op, message_id) and 0 <= other.completed_us - op.invoked_us < (
-                    history.window_ms * MS - slack_us
+                elif (
+                    _made(op, message_id)
+                    and other.invoked_us > op.completed_us
+                    and other.completed_us - op.invoked_us < history.window_ms * MS - slack_us
                 ):
-                    if other.invoked_us > op.completed_us:
-                        found.append(("deduplication", f"{dedup}: ops {op.number} and {other.number} made one each"))
+                    found.append(("deduplication", f"{dedup}: ops {op.number} and {other.number} made one each"))
     return found
 
 

@@ -1,7 +1,7 @@
 """Inside its visibility timeout a message has one holder at most (P2).
 
-Times are true: a delivery happened somewhere between its receive's beginning and end. Whoever was given the message holds
-it for certain from the end of his receive until the timeout, counted from its beginning, has passed.
+Times are true: a delivery happened somewhere between its receive's beginning and end. Whoever was given the message
+holds it for certain from the end of his receive until the timeout, counted from its beginning, has passed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def check_holders(history: History) -> list[tuple[str, str]]:
                     text = f"{got.body} (key {key}): delivery {got.delivery} in ops {op.number} and {other.number}"
                     found.append(("holders", text))
                 elif other.completed_us < until_us:
-                    text = f"{got.body} (key {key}): given in op {op.number} for {op.visible_ms} ms, again in {other.number}"
+                    text = f"{got.body} (key {key}): for {op.visible_ms} ms in {op.number}, again in {other.number}"
                     found.append(("holders", text))
     return found
 

@@ -73,7 +73,7 @@ def check_resurrected(history: History) -> list[tuple[str, str]]:
             found.append(("resurrected", f"{got.body} (key {got.key}) came in op {op.number} after its delete"))
         send = acked.get((op.queue, got.message_id))
         for purge in history.of("purge", op.queue):
-            if purge.status == "ok" and send is not None and end_us(send) < purge.invoked_us:
-                if end_us(purge) < op.invoked_us:
-                    found.append(("resurrected", f"{got.body} came in op {op.number} after purge {purge.number}"))
+            purged = purge.status == "ok" and send is not None and end_us(send) < purge.invoked_us
+            if purged and end_us(purge) < op.invoked_us:
+                found.append(("resurrected", f"{got.body} came in op {op.number} after purge {purge.number}"))
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.simulation.checkers.common import cleared, deletes_by_key
-from tests.simulation.history import History, Op
+from tests.simulation.history import History, Op, QueueFacts
 
 
 def check_order(history: History) -> list[tuple[str, str]]:
@@ -12,7 +12,7 @@ def check_order(history: History) -> list[tuple[str, str]]:
     for facts in history.queues:
         if facts.fifo:
             found += _check_sends(history, facts.queue)
-            found += _check_receives(history, facts.queue, deletes, bool(facts.dead_letter))
+            found += _check_receives(history, facts, deletes)
     return found
 
 
@@ -44,54 +44,60 @@ def _repeated(history: History, op: Op) -> bool:
     )
 
 
-def _check_receives(
-    history: History, queue: str, deletes: dict[tuple[str, int], list[tuple[Op, int, bool]]], dead_letters: bool
-) -> list[tuple[str, str]]:
-    """A message comes only when every earlier one of its group is deleted, or comes before it in the same answer."""
-    known: dict[str, dict[int, int]] = {}
-    """Group to keys, with the time by which each was surely there."""
-    for op in history.of("send", queue):
-        if op.status == "ok":
+Deletes = dict[tuple[str, int], list[tuple[Op, int, bool]]]
+
+
+class _Queue:
+    """What a queue's members could have become of, by key."""
+
+    def __init__(self, history: History, facts: QueueFacts, deletes: Deletes) -> None:
+        self.facts = facts
+        self.deletes = deletes
+        self.clears = cleared(history, facts.queue)
+        self.receives = [op for op in history.of("receive", facts.queue) if op.status == "ok" and op.got]
+        self.lost = [op for op in history.of("receive", facts.queue) if op.status == "unknown"]
+        self.groups: dict[str, set[int]] = {}
+        """The keys that are known, by group: acknowledged, or received."""
+        for op in history.of("send", facts.queue):
             for message in op.sent:
-                assert op.completed_us is not None
-                if message.dedup == message.body or message.key:
-                    known.setdefault(message.group, {}).setdefault(message.key, op.completed_us)
-    bodies = {m.key: m.group for op in history.of("send", queue) for m in op.sent if m.key and m.dedup == m.body}
-    receives = [op for op in history.of("receive", queue) if op.status == "ok" and op.got]
-    for op in receives:
-        for got in op.got:
-            bodies[got.key] = got.group
-    received: dict[int, list[Op]] = {}
-    for op in receives:
-        for got in op.got:
-            received.setdefault(got.key, []).append(op)
-    purges = cleared(history, queue)
+                if message.key and message.message_id is not None and message.message_id[:2] == op.id:
+                    self.groups.setdefault(message.group, set()).add(message.key)
+        self.deliveries: dict[int, list[tuple[int, int]]] = {}
+        """By key: (when its receive was asked, its number) of each delivery."""
+        for op in self.receives:
+            for got in op.got:
+                self.groups.setdefault(got.group, set()).add(got.key)
+                self.deliveries.setdefault(got.key, []).append((op.invoked_us, got.delivery))
+
+    def may_be_gone(self, key: int, op: Op) -> bool:
+        """Whether a message may have left the queue before a receive ended."""
+        assert op.completed_us is not None
+        end_us = op.completed_us
+        if any(clear.invoked_us < end_us for clear in self.clears):
+            return True
+        if any(delete.invoked_us < end_us for delete, _, _ in self.deletes.get((self.facts.queue, key), [])):
+            return True
+        if not self.facts.dead_letter:
+            return False
+        seen = [number for asked_us, number in self.deliveries.get(key, []) if asked_us < end_us]
+        unseen = sum(lost.invoked_us < end_us for lost in self.lost)
+        return max(seen, default=0) + unseen >= self.facts.max_receives
+
+
+def _check_receives(history: History, facts: QueueFacts, deletes: Deletes) -> list[tuple[str, str]]:
+    """A message comes only when every earlier one of its group is gone, or comes before it in the same answer."""
+    queue = _Queue(history, facts, deletes)
     found = []
-    for op in receives:
-        keys = [(got.group, got.key) for got in op.got]
-        for index, (group, key) in enumerate(keys):
-            if any(other == group and earlier > key for other, earlier in keys[:index]):
-                found.append(("order", f"receive {op.number} gave group {group} out of order: {keys}"))
-            before = {earlier for other, earlier in keys[:index] if other == group}
-            for earlier in known.get(group, {}):
-                if earlier >= key or earlier in before or bodies.get(earlier) != group:
-                    continue
-                if not _may_be_gone(earlier, queue, op, deletes, purges, dead_letters):
-                    found.append(("order", f"receive {op.number} gave key {key} past key {earlier} of group {group}"))
+    for op in queue.receives:
+        before: dict[str, set[int]] = {}
+        for got in op.got:
+            same = before.setdefault(got.group, set())
+            if any(key > got.key for key in same):
+                found.append(("order", f"receive {op.number} gave group {got.group} out of order: {got.key}"))
+            found += [
+                ("order", f"receive {op.number} gave key {got.key} past key {key} of group {got.group}")
+                for key in sorted(queue.groups[got.group])
+                if key < got.key and key not in same and not queue.may_be_gone(key, op)
+            ]
+            same.add(got.key)
     return found
-
-
-def _may_be_gone(
-    key: int,
-    queue: str,
-    op: Op,
-    deletes: dict[tuple[str, int], list[tuple[Op, int, bool]]],
-    purges: list[Op],
-    dead_letters: bool,
-) -> bool:
-    assert op.completed_us is not None
-    if dead_letters:
-        return True
-    if any(purge.invoked_us < op.completed_us for purge in purges):
-        return True
-    return any(delete.invoked_us < op.completed_us for delete, _, _ in deletes.get((queue, key), []))

@@ -1,7 +1,7 @@
 """An empty answer is only given when the queue was empty (P8: a replaced owner may not say so).
 
-Certain is: a message whose send was acknowledged before the receive began, and whose first delivery ever began after the
-receive had ended, was there to be received all the while.
+Certain is: a message whose send was acknowledged before the receive began, and whose first delivery ever began after
+the receive had ended, was there to be received all the while.
 """
 
 from __future__ import annotations

@@ -1,0 +1,291 @@
+"""Deliberate faults: each is put into a copy of the code, alone, and the simulation must find it.
+
+python -m tests.simulation.mutations [--only WORD] [--seeds 400]: prints a row of docs/simulation.md's table for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+MANAGER = "distribution_manager/core"
+NODE = "shadow_nodes/core"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """``before`` occurs once in the file, and becomes ``after``."""
+
+    name: str
+    path: str
+    before: str
+    after: str
+
+
+MUTATIONS = (
+    Mutation("fence not persisted", f"{NODE}/replica.py", "            self._pending().promised = token\n", ""),
+    Mutation(
+        "ack before fsync",
+        f"{NODE}/node.py",
+        "                self._appended[link, message.shard] = Appended(message.shard, message.token, answer)\n",
+        "                self._sends.append((link, Appended(message.shard, message.token, answer)))\n",
+    ),
+    Mutation(
+        "promise told before it is written",
+        f"{NODE}/node.py",
+        "        self._sends_after_write.append((link, answer))\n\n    def _ask",
+        "        self._sends.append((link, answer))\n\n    def _ask",
+    ),
+    Mutation(
+        "commit of an old epoch's entry",
+        f"{MANAGER}/replication.py",
+        "if position is None or position.epoch != self.token.epoch:",
+        "if position is None:",
+    ),
+    Mutation(
+        "quorum too small by one", f"{MANAGER}/replication.py", "return size // 2 + 1", "return (size + 1) // 2 or 1"
+    ),
+    Mutation("quorum of three is one", f"{MANAGER}/replication.py", "return size // 2 + 1", "return max(1, size // 2)"),
+    Mutation(
+        "FIFO delete with an old receipt",
+        f"{NODE}/machine/handling.py",
+        "current = number == delivery.number and delivery.until_ms > now_ms",
+        "current = True",
+    ),
+    Mutation(
+        "change of visibility with an old receipt",
+        f"{NODE}/machine/handling.py",
+        "if message is None or number < 1 or message.delivery.number != number:",
+        "if message is None:",
+    ),
+    Mutation(
+        "deduplication window lost when a checkpoint is loaded",
+        f"{NODE}/machine/checkpoint.py",
+        "        state.duplicates.load(_decode_duplicate(value), state.now_ms)\n",
+        "        pass\n",
+    ),
+    Mutation(
+        "session results lost when a checkpoint is loaded",
+        f"{NODE}/machine/checkpoint.py",
+        "        session.keep(counter, _unkeep(state, result))\n",
+        "        pass\n",
+    ),
+    Mutation(
+        "session results not looked at",
+        f"{NODE}/machine/machine.py",
+        "        if counter in session.results:\n            return session.results[counter]\n",
+        "",
+    ),
+    Mutation(
+        "applies what it has not matched",
+        f"{NODE}/replica.py",
+        "self._advance(min(message.commit_seq, self.matched), results)",
+        "self._advance(min(message.commit_seq, self.last.seq), results)",
+    ),
+    Mutation(
+        "matched survives a new promise",
+        f"{NODE}/replica.py",
+        "            self.promised = token\n            self.matched = self.committed.seq\n",
+        "            self.promised = token\n            self.matched = self.last.seq\n",
+    ),
+    Mutation(
+        "applies before the commit",
+        f"{NODE}/replica.py",
+        "self._advance(min(message.commit_seq, self.matched), results)",
+        "self._advance(self.matched, results)",
+    ),
+    Mutation(
+        "restart replays to the log's end",
+        f"{NODE}/replica.py",
+        "            self._advance(min(after, record.commit_seq), None)\n",
+        "            self._advance(after, None)\n",
+    ),
+    Mutation(
+        "a lost store votes in a takeover",
+        f"{MANAGER}/takeover.py",
+        "if incarnations.get(node) == answer.incarnation}",
+        "if node in incarnations}",
+    ),
+    Mutation(
+        "a lost store counts for commits",
+        f"{MANAGER}/replication.py",
+        "return follower.matched if follower is not None and follower.incarnation == replica.incarnation else 0",
+        "return follower.matched if follower is not None else 0",
+    ),
+    Mutation(
+        "append takes any token",
+        f"{NODE}/replica.py",
+        "        if message.token != self.promised:\n            return Stale(self.shard, message.token, self.promised)\n"
+        "        if self.quarantined:",
+        "        if self.quarantined:",
+    ),
+    Mutation(
+        "fence takes an older token",
+        f"{NODE}/replica.py",
+        "            if token.epoch <= self.promised.epoch:\n",
+        "            if token.epoch < 0:\n",
+    ),
+    Mutation(
+        "the log's agreement is not looked at",
+        f"{NODE}/replica.py",
+        "return position.seq <= self.committed.seq or self.epoch_at(position.seq) == position.epoch",
+        "return True",
+    ),
+    Mutation(
+        "a takeover chooses the longest log, whatever its epoch",
+        f"{MANAGER}/takeover.py",
+        "key=lambda node: (votes[node].last, node)",
+        "key=lambda node: (votes[node].last.seq, node)",
+    ),
+    Mutation(
+        "a takeover drops the uncommitted tail",
+        f"{MANAGER}/takeover.py",
+        "        last = self.fenced[self._best].last\n        if self._fetched.seq < last.seq:\n",
+        "        last = self._fetched\n        if self._fetched.seq < last.seq:\n",
+    ),
+    Mutation(
+        "time goes back at a takeover",
+        f"{MANAGER}/owner.py",
+        "takeover.time_floor_ms()",
+        "0",
+    ),
+    Mutation(
+        "empty answers are not confirmed",
+        f"{MANAGER}/owner.py",
+        "        self._confirmation.waiting += self._desk.give_up(self._around.now.monotonic_ms, now_ms)\n",
+        "        for request in self._desk.give_up(self._around.now.monotonic_ms, now_ms):\n"
+        "            request.finish(request, Verdict.DONE, Batch([]), None)\n",
+    ),
+    Mutation(
+        "letters are taken twice",
+        f"{NODE}/machine/sending.py",
+        "new = [letter for letter in command.letters if letter.number > last]",
+        "new = list(command.letters)",
+    ),
+    Mutation(
+        "letters are settled before they are taken",
+        f"{MANAGER}/manager.py",
+        "        self.router.submit(target.shard(), Accept(shard, run), 0, done)\n",
+        "        owner.letters_carried(through)\n",
+    ),
+    Mutation(
+        "a repetition goes under a new id",
+        f"{MANAGER}/router.py",
+        "                request.repeated |= verdict is Verdict.RETRY\n                self._lodge(request)\n",
+        "                self._mine[shard].pop(request.counter)\n                self._counter += 1\n"
+        "                request.counter = self._counter\n                self._mine[shard][request.counter] = request\n"
+        "                self._lodge(request)\n",
+    ),
+    Mutation(
+        "a repeated receive is answered at the desk",
+        f"{MANAGER}/router.py",
+        "                request.repeated |= verdict is Verdict.RETRY\n",
+        "",
+    ),
+    Mutation(
+        "a change of the set does not need the old set's quorum",
+        f"{MANAGER}/membership.py",
+        "            replication.set_voters(self.record.replicas, wanted.replicas)\n",
+        "            replication.set_voters(wanted.replicas)\n",
+    ),
+    Mutation(
+        "a newcomer is admitted before it has caught up",
+        f"{MANAGER}/membership.py",
+        "if follower.incarnation == incarnation and caught_up:",
+        "if follower.incarnation == incarnation:",
+    ),
+    Mutation(
+        "a lock of unknown outcome is believed",
+        f"{MANAGER}/takeover.py",
+        "        if outcome is None:\n            self._read_again()\n            return\n        self._refused(",
+        "        if outcome is None:\n            self.record = wanted\n            self._begin_fence()\n            return\n"
+        "        self._refused(",
+    ),
+    Mutation(
+        "a FIFO group goes on past a member in flight",
+        f"{NODE}/machine/fifo.py",
+        "        if group.in_flight or group.id in self._blocked:\n            return\n",
+        "        if group.id in self._blocked:\n            return\n",
+    ),
+    Mutation(
+        "a snapshot forgets the outbox",
+        f"{NODE}/machine/checkpoint.py",
+        "            state.outbox.put(_decode_letter(value), state.settings.fifo)\n",
+        "            pass\n",
+    ),
+)
+
+
+def apply(mutation: Mutation, root: Path) -> None:
+    path = root / mutation.path
+    text = path.read_text()
+    count = text.count(mutation.before)
+    if count != 1:
+        raise ValueError(f"{mutation.name}: its text occurs {count} times in {mutation.path}")
+    path.write_text(text.replace(mutation.before, mutation.after))
+
+
+def copy_to(root: Path) -> None:
+    for package in ("distribution_manager", "shadow_nodes"):
+        shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "tests/simulation", root / "tests/simulation", ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def hunt(mutation: Mutation | None, seeds: int) -> str:
+    """A row of the table. None: the code as it is, which must not fail."""
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory)
+        copy_to(root)
+        if mutation is not None:
+            apply(mutation, root)
+        start = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.simulation", "--seeds", f"1-{seeds}", "--stop"],
+            cwd=root,
+            env={"PYTHONPATH": str(root), "PATH": ""},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    name = "none: the code as it is" if mutation is None else mutation.name
+    match = re.search(r"seed (\d+): (?:invalid|unknown): ([^:]*): ([^\n]*)", done.stdout)
+    if match is None:
+        return f"| {name} | not in {seeds} seeds | | {done.stderr[-200:] if done.returncode not in (0, 1) else ''} |"
+    detail = match[3][:70].replace("|", "/")
+    return f"| {name} | {match[1]} | {match[2]} | {detail} | {time.monotonic() - start:.0f} s"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="those with this in their name")
+    parser.add_argument("--seeds", type=int, default=400)
+    parser.add_argument("--check", action="store_true", help="only that every text is found")
+    arguments = parser.parse_args()
+    chosen = [mutation for mutation in MUTATIONS if arguments.only in mutation.name]
+    if arguments.check:
+        return check(chosen)
+    for mutation in chosen:
+        print(hunt(mutation, arguments.seeds), flush=True)
+    return 0
+
+
+def check(mutations: list[Mutation]) -> int:
+    wrong = 0
+    for mutation in mutations:
+        count = (ROOT / mutation.path).read_text().count(mutation.before)
+        if count != 1:
+            print(f"{mutation.name}: its text occurs {count} times in {mutation.path}")
+            wrong += 1
+    return wrong
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
