@@ -9,11 +9,12 @@ from typing import TypeVar
 import tenacity
 
 from distribution_manager.coordination.interface import Coordination
-from distribution_manager.core import procedures
+from distribution_manager.core import moves, procedures
 from distribution_manager.core.attributes import settings_of
 from distribution_manager.core.messages import Verdict
 from distribution_manager.core.metadata import QueueMetadata
-from distribution_manager.core.transactions import Outcome, Transaction
+from distribution_manager.core.moves import MoveTask
+from distribution_manager.core.transactions import Outcome, Remove, Transaction
 from distribution_manager.driver import Driver
 from distribution_manager.sqs.backend import Executed, NameTaken, QueueGone, Unavailable, Unsupported
 from shadow_nodes.protocol.commands import Command, Configure, Seal, Summary
@@ -150,6 +151,39 @@ class CoreBackend:
             if attempts == 1:
                 raise QueueGone(*error.args) from error
 
+    # --- message move tasks ------------------------------------------------------------------------------------------
+
+    async def start_move(self, queue: QueueMetadata, destination: str, rate: int) -> MoveTask:
+        summary = await self.summarize(queue)
+        task = MoveTask(
+            task=f"{self._driver.random_bits():016x}",
+            destination=destination,
+            rate=rate,
+            started_ms=time.time_ns() // 1_000_000,
+            to_move=summary.ready + summary.delayed,
+        )
+        await self._run(lambda: moves.start_move(queue.queue_id, task))
+        return task
+
+    async def cancel_move(self, queue: QueueMetadata, task: str) -> MoveTask:
+        before = (await self._run(lambda: moves.read_moves(queue.queue_id))).find(task)
+        if before is None:
+            raise moves.NoSuchMoveError(task)
+        if before.active:
+            await self.change_move(queue, task, moves.cancelled)
+        return before
+
+    async def list_moves(self, queue: QueueMetadata) -> tuple[MoveTask, ...]:
+        return (await self._run(lambda: moves.read_moves(queue.queue_id))).tasks
+
+    async def change_move(self, queue: QueueMetadata, task: str, change: Callable[[MoveTask], MoveTask]) -> None:
+        """Raises NoSuchMoveError, Unavailable."""
+        await self._run(lambda: moves.change_move(queue.queue_id, task, change))
+
+    async def forget_moves(self, queue_id: str) -> None:
+        """The queue is gone. Raises Unavailable."""
+        await self._transact(Transaction([], [Remove(moves.moves_key(queue_id))]))
+
     # --- operations ------------------------------------------------------------------------------------------------
 
     async def execute(self, queue: QueueMetadata, command: Command, *, wait_ms: int = 0) -> Executed:
@@ -175,7 +209,7 @@ class CoreBackend:
             return await _RETRIED(self._run_once, begin)
         except OutcomeUnknownError as error:
             raise Unavailable("etcd did not answer in time") from error
-        except procedures.BusyError as error:
+        except (procedures.BusyError, moves.BusyError) as error:
             raise Unavailable(str(error)) from error
 
     async def _run_once(self, begin: Callable[[], Procedure[T]]) -> T:

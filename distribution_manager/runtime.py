@@ -27,6 +27,7 @@ from distribution_manager.core.metadata import ManagerRecord, encode_record, man
 from distribution_manager.core.transactions import Put, Transaction
 from distribution_manager.driver import Driver
 from distribution_manager.links.settings import LinkSettings, client_tls, server_tls
+from distribution_manager.moves import MoveRunner
 from distribution_manager.operator.admin import AdminApi
 from distribution_manager.operator.metrics import Metrics
 from distribution_manager.sqs.config import SqsConfig
@@ -73,6 +74,7 @@ class Manager:
             self.coordination,
             self.links,
         )
+        self.backend = CoreBackend(self.driver, self.coordination)
         self.metrics = Metrics(self.driver.core)
         self.admin = AdminApi(self.driver, self.metrics, secret, self._etcd_state)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -91,6 +93,7 @@ class Manager:
         self.coordination.on_session(lambda lease: self._start_task(self._register(lease)))
         self.driver.start()
         self._start_task(self.certificates.watch())
+        self._start_task(MoveRunner(self.driver, self.backend).run())
         if self.access.keys_file is not None:
             self._start_task(self.access.keys_file.watch())
         for address in config.nodes:
@@ -128,7 +131,7 @@ class Manager:
     async def _listen_for_clients(self) -> None:
         config = self.config
         handler = make_handler(
-            CoreBackend(self.driver, self.coordination),
+            self.backend,
             self.sqs,
             self.access.gate,
             observe=self.metrics.observe_request,

@@ -19,6 +19,7 @@ from distribution_manager.core.metadata import (
     ShardRecord,
     decode_record,
 )
+from distribution_manager.core.moves import MoveTasks, decode_moves
 from distribution_manager.core.transactions import Change, KeyValue, Outcome, Snapshot
 from shadow_nodes.protocol.commands import ShardKey
 
@@ -44,6 +45,8 @@ class Directory:
         self.shards: dict[ShardKey, tuple[ShardRecord, int]] = {}
         """Records with their mod_revision."""
         self.access_keys: dict[str, AccessKeyRecord] = {}
+        self.moves: dict[str, MoveTasks] = {}
+        """By queue id."""
         self.synchronized = False
         """Whether a first whole copy has come."""
         self._revisions: dict[str, int] = {}
@@ -104,6 +107,8 @@ class Directory:
             self.nodes[name] = decode_record(NodeRecord, item.key, item.value)
         elif kind == "keys":
             self.access_keys[name] = decode_record(AccessKeyRecord, item.key, item.value)
+        elif kind == "moves":
+            self.moves[name] = decode_moves(item.key, item.value)
 
     def _forget(self, key: str, revision: int) -> None:
         if revision < self._revisions.get(key, 0):
@@ -127,6 +132,8 @@ class Directory:
             self.nodes.pop(name, None)
         elif kind == "keys":
             self.access_keys.pop(name, None)
+        elif kind == "moves":
+            self.moves.pop(name, None)
 
     def hint(self, shard: ShardKey, epoch: int, owner: Owner | None) -> None:
         """Another manager says who owns a shard; believed if that is newer than what etcd has told us."""

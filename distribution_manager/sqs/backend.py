@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from distribution_manager.core.metadata import QueueMetadata
+from distribution_manager.core.moves import MoveTask
 from shadow_nodes.protocol.commands import Command, Result, Summary
 from shadow_nodes.protocol.errors import RejectedError
 
@@ -72,3 +73,15 @@ class Backend(Protocol):
 
     async def summarize(self, queue: QueueMetadata) -> Summary:
         """The queue's counts, linearizably. Raises QueueGone, Unavailable."""
+
+    async def start_move(self, queue: QueueMetadata, destination: str, rate: int) -> MoveTask:
+        """Starts moving the queue's messages to ``destination``, a queue's name ("": each to where it came from).
+
+        Raises MoveRunningError, QueueGone.
+        """
+
+    async def cancel_move(self, queue: QueueMetadata, task: str) -> MoveTask:
+        """Asks the task to end; returns what it was before. Raises NoSuchMoveError."""
+
+    async def list_moves(self, queue: QueueMetadata) -> tuple[MoveTask, ...]:
+        """The queue's tasks, linearizably, the newest first."""

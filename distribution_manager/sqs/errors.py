@@ -81,6 +81,7 @@ MISSING_AUTHENTICATION = ErrorKind(
 MISSING_PARAMETER = ErrorKind("MissingRequiredParameterException", "MissingParameter", 400, modelled=False)
 REQUEST_EXPIRED = ErrorKind("RequestExpired", "RequestExpired", 400, modelled=False)
 REQUEST_TIMEOUT = ErrorKind("RequestTimeoutException", "RequestTimeout", 408, modelled=False)
+NO_SUCH_VERSION = ErrorKind("NoSuchVersionException", "NoSuchVersion", 400, modelled=False)
 SERIALIZATION = ErrorKind("SerializationException", "MalformedInput", 400, modelled=False)
 SERVICE_UNAVAILABLE = ErrorKind("ServiceUnavailable", "ServiceUnavailable", 503, modelled=False)
 SIGNATURE_DOES_NOT_MATCH = ErrorKind("InvalidSignatureException", "SignatureDoesNotMatch", 403, modelled=False)

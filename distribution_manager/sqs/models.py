@@ -253,3 +253,27 @@ class CancelMessageMoveTaskRequest(Request):
 class ListMessageMoveTasksRequest(Request):
     source_arn: str | None = None
     max_results: int | None = None
+
+
+class StartMessageMoveTaskResult(Result):
+    task_handle: str
+
+
+class CancelMessageMoveTaskResult(Result):
+    moved: int = field(name="ApproximateNumberOfMessagesMoved")
+
+
+class ListMessageMoveTasksResultEntry(Result, kw_only=True):
+    status: str
+    source_arn: str
+    moved: int = field(name="ApproximateNumberOfMessagesMoved")
+    to_move: int = field(name="ApproximateNumberOfMessagesToMove")
+    started_timestamp: int
+    task_handle: str | None = None
+    destination_arn: str | None = None
+    max_number_of_messages_per_second: int | None = None
+    failure_reason: str | None = None
+
+
+class ListMessageMoveTasksResult(Result):
+    results: list[ListMessageMoveTasksResultEntry] | None = None

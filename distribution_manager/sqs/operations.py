@@ -7,8 +7,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from distribution_manager.sqs import models, operations_handle, operations_label, operations_message, operations_queue
-from distribution_manager.sqs.errors import UNSUPPORTED_OPERATION, SqsError
+from distribution_manager.sqs import (
+    models,
+    operations_handle,
+    operations_label,
+    operations_message,
+    operations_move,
+    operations_queue,
+)
 from distribution_manager.sqs.service import Call
 
 
@@ -21,13 +27,9 @@ class Operation(NamedTuple):
     decode: Callable[[bytes], models.Request]
 
 
-async def _move_task(call: Call, request: models.Request) -> None:
-    raise SqsError(UNSUPPORTED_OPERATION, f"{call.operation}: this version of ShadowQ has no message move tasks.")
-
-
 _TABLE: dict[type[models.Request], list[tuple[str, Callable[[Call, Any], Awaitable[models.Result | None]]]]] = {
     models.AddPermissionRequest: [("AddPermission", operations_label.add_permission)],
-    models.CancelMessageMoveTaskRequest: [("CancelMessageMoveTask", _move_task)],
+    models.CancelMessageMoveTaskRequest: [("CancelMessageMoveTask", operations_move.cancel_message_move_task)],
     models.ChangeMessageVisibilityBatchRequest: [
         ("ChangeMessageVisibilityBatch", operations_handle.change_message_visibility_batch)
     ],
@@ -40,7 +42,7 @@ _TABLE: dict[type[models.Request], list[tuple[str, Callable[[Call, Any], Awaitab
     models.ListDeadLetterSourceQueuesRequest: [
         ("ListDeadLetterSourceQueues", operations_queue.list_dead_letter_source_queues)
     ],
-    models.ListMessageMoveTasksRequest: [("ListMessageMoveTasks", _move_task)],
+    models.ListMessageMoveTasksRequest: [("ListMessageMoveTasks", operations_move.list_message_move_tasks)],
     models.ListQueuesRequest: [("ListQueues", operations_queue.list_queues)],
     models.QueueRequest: [
         ("DeleteQueue", operations_queue.delete_queue),
@@ -52,7 +54,7 @@ _TABLE: dict[type[models.Request], list[tuple[str, Callable[[Call, Any], Awaitab
     models.SendMessageBatchRequest: [("SendMessageBatch", operations_message.send_message_batch)],
     models.SendMessageRequest: [("SendMessage", operations_message.send_message)],
     models.SetQueueAttributesRequest: [("SetQueueAttributes", operations_queue.set_queue_attributes)],
-    models.StartMessageMoveTaskRequest: [("StartMessageMoveTask", _move_task)],
+    models.StartMessageMoveTaskRequest: [("StartMessageMoveTask", operations_move.start_message_move_task)],
     models.TagQueueRequest: [("TagQueue", operations_label.tag_queue)],
     models.UntagQueueRequest: [("UntagQueue", operations_label.untag_queue)],
 }

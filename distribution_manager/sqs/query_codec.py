@@ -19,7 +19,8 @@ from distribution_manager.sqs.operations import OPERATIONS, WITHOUT_RESULT, Oper
 from distribution_manager.sqs.validation import find_invalid_character
 
 CONTENT_TYPE = "text/xml"
-NAMESPACE = "http://queue.amazonaws.com/doc/2012-11-05/"
+VERSION = "2012-11-05"
+NAMESPACE = f"http://queue.amazonaws.com/doc/{VERSION}/"
 FIELDS_MAX = 2_000
 """Of a form; a batch of ten messages with ten attributes each has about 400."""
 DEPTH_MAX = 6
@@ -80,6 +81,11 @@ def decode_operation(form: dict[str, str]) -> Operation:
     operation = OPERATIONS.get(action)
     if operation is None:
         raise SqsError(errors.INVALID_ACTION, f"The action {action} is not valid for this endpoint.")
+    version = form.get("Version", VERSION)
+    if version != VERSION:  # older ones had other names for parameters, which would be ignored
+        raise SqsError(
+            errors.NO_SUCH_VERSION, f"The requested version ({version}) of SQS is not supported: {VERSION} is."
+        )
     return operation
 
 

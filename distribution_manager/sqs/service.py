@@ -90,6 +90,10 @@ class Call:
         """For operations that do not look up a queue. Raises SqsError."""
         self.service.gate.permit(self.caller, self.operation, queue_name, queue)
 
+    def permit_also(self, operation: str, queue_name: str, queue: QueueMetadata | None) -> None:
+        """For operations that ask for the permission of others too. Raises SqsError."""
+        self.service.gate.permit(self.caller, operation, queue_name, queue)
+
     def queue_url(self, name: str) -> str:
         config = self.service.config
         base = config.public_url

@@ -7,7 +7,18 @@ import itertools
 import msgspec
 
 from distribution_manager.core.attributes import SHADOW_FACTOR, SHADOW_FACTOR_DEFAULT, differing_attribute, settings_of
-from distribution_manager.core.metadata import QueueMetadata
+from distribution_manager.core.metadata import QueueMetadata, encode_record
+from distribution_manager.core.moves import (
+    MoveTask,
+    MoveTasks,
+    NoSuchMoveError,
+    Procedure,
+    cancelled,
+    change_move,
+    moves_key,
+    start_move,
+)
+from distribution_manager.core.transactions import KeyValue, Outcome
 from distribution_manager.sqs.backend import Executed, NameTaken, QueueGone
 from shadow_nodes.core.machine.machine import Machine
 from shadow_nodes.protocol.commands import (
@@ -36,6 +47,7 @@ class FakeBackend:
         self.stale: dict[str, QueueMetadata] = {}
         """Names for which the cache still has a deleted queue."""
         self.waits_ms: list[int] = []
+        self.moves: dict[str, MoveTasks] = {}
         self.failure: Exception | None = None
         self._ids = itertools.count(1)
         self._counters = itertools.count(1)
@@ -123,7 +135,41 @@ class FakeBackend:
     def seal(self, queue: QueueMetadata) -> None:
         self._apply(queue.queue_id, Seal())
 
+    async def start_move(self, queue: QueueMetadata, destination: str, rate: int) -> MoveTask:
+        summary = await self.summarize(queue)
+        task = MoveTask(
+            task=f"{next(self._ids):016x}",
+            destination=destination,
+            rate=rate,
+            started_ms=self.now_ms,
+            to_move=summary.ready,
+        )
+        self._change_moves(start_move(queue.queue_id, task), queue)
+        return task
+
+    async def cancel_move(self, queue: QueueMetadata, task: str) -> MoveTask:
+        before = self.moves.get(queue.queue_id, MoveTasks()).find(task)
+        if before is None:
+            raise NoSuchMoveError(task)
+        self._change_moves(change_move(queue.queue_id, task, cancelled), queue)
+        return before
+
+    async def list_moves(self, queue: QueueMetadata) -> tuple[MoveTask, ...]:
+        return self.moves.get(queue.queue_id, MoveTasks()).tasks
+
     # --- inside
+
+    def _change_moves(self, procedure: Procedure, queue: QueueMetadata) -> None:
+        """Answers a procedure as etcd would, and keeps what it writes."""
+        held = self.moves.get(queue.queue_id)
+        key = moves_key(queue.queue_id)
+        found = {} if held is None else {key: KeyValue(key, encode_record(held), 1)}
+        try:
+            next(procedure)
+            procedure.send(Outcome(True, 1, found))
+            procedure.send(Outcome(True, 2, {}))
+        except StopIteration as stop:
+            self.moves[queue.queue_id] = stop.value
 
     def _apply(self, queue_id: str, command: Command) -> tuple[int, Result | None]:
         machine, counter = self.machines[queue_id], next(self._counters)

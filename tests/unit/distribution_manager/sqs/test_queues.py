@@ -286,16 +286,6 @@ def test_permissions_edit_the_policy(sqs: Any, url: str) -> None:
     assert "Policy" not in attributes(sqs, url)
 
 
-def test_move_tasks_are_refused_clearly(sqs: Any) -> None:
-    for code, message in (
-        refused(sqs.start_message_move_task, SourceArn=ARN + "dead"),
-        refused(sqs.list_message_move_tasks, SourceArn=ARN + "dead"),
-        refused(sqs.cancel_message_move_task, TaskHandle="x"),
-    ):
-        assert code == "AWS.SimpleQueueService.UnsupportedOperation"
-        assert "move tasks" in message
-
-
 @pytest.mark.parametrize("protocol", ["json", "query"])
 def test_public_url_and_name_reuse(serve: Callable[..., Any], connect: Callable[..., Any], protocol: str) -> None:
     server = serve(
