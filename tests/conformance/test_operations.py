@@ -166,3 +166,12 @@ def test_an_operation_that_does_not_exist(bench: Bench) -> None:
         status, answer = post(bench.endpoint, "Action=Nonsense&Version=2012-11-05", headers)
         assert "<Code>InvalidAction</Code>" in answer.decode()
     assert status == 400
+
+
+def test_another_version_of_the_api(benches: dict[str, Bench]) -> None:
+    """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/CommonParameters.html"""
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    for version, expected in (("", 200), ("&Version=2012-11-05", 200), ("&Version=2009-02-01", 400)):
+        status, answer = post(benches["query"].endpoint, f"Action=ListQueues{version}", headers)
+        assert status == expected
+        assert (b"<Code>NoSuchVersion</Code>" in answer) == (expected == 400)
