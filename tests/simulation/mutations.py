@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -117,13 +116,14 @@ MUTATIONS = (
     Mutation(
         "a lost store counts for commits",
         f"{MANAGER}/replication.py",
-        "return follower.matched if follower is not None and follower.incarnation == replica.incarnation else 0",
-        "return follower.matched if follower is not None else 0",
+        "follower is not None and follower.incarnation == replica.incarnation else 0",
+        "follower is not None else 0",
     ),
     Mutation(
         "append takes any token",
         f"{NODE}/replica.py",
-        "        if message.token != self.promised:\n            return Stale(self.shard, message.token, self.promised)\n"
+        "        if message.token != self.promised:\n"
+        "            return Stale(self.shard, message.token, self.promised)\n"
         "        if self.quarantined:",
         "        if self.quarantined:",
     ),
@@ -167,8 +167,8 @@ MUTATIONS = (
     Mutation(
         "letters are taken twice",
         f"{NODE}/machine/sending.py",
-        "new = [letter for letter in command.letters if letter.number > last]",
-        "new = list(command.letters)",
+        "        if letter.number > last:\n",
+        "        if letter.number > 0:\n",
     ),
     Mutation(
         "letters are settled before they are taken",
@@ -180,8 +180,10 @@ MUTATIONS = (
         "a repetition goes under a new id",
         f"{MANAGER}/router.py",
         "                request.repeated |= verdict is Verdict.RETRY\n                self._lodge(request)\n",
-        "                self._mine[shard].pop(request.counter)\n                self._counter += 1\n"
-        "                request.counter = self._counter\n                self._mine[shard][request.counter] = request\n"
+        "                self._mine[shard].pop(request.counter)\n"
+        "                self._counter += 1\n"
+        "                request.counter = self._counter\n"
+        "                self._mine[shard][request.counter] = request\n"
         "                self._lodge(request)\n",
     ),
     Mutation(
@@ -206,7 +208,8 @@ MUTATIONS = (
         "a lock of unknown outcome is believed",
         f"{MANAGER}/takeover.py",
         "        if outcome is None:\n            self._read_again()\n            return\n        self._refused(",
-        "        if outcome is None:\n            self.record = wanted\n            self._begin_fence()\n            return\n"
+        "        if outcome is None:\n"
+        "            self.record = wanted\n            self._begin_fence()\n            return\n"
         "        self._refused(",
     ),
     Mutation(
@@ -234,9 +237,14 @@ def apply(mutation: Mutation, root: Path) -> None:
 
 
 def copy_to(root: Path) -> None:
-    for package in ("distribution_manager", "shadow_nodes"):
-        shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "tests/simulation", root / "tests/simulation", ignore=shutil.ignore_patterns("__pycache__"))
+    """The code as it was committed last: what others are just changing has no part in this."""
+    archive = subprocess.run(
+        ["git", "archive", "HEAD", "distribution_manager", "shadow_nodes", "tests/simulation"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    subprocess.run(["tar", "x", "-C", str(root)], input=archive.stdout, check=True)
 
 
 def hunt(mutation: Mutation | None, seeds: int) -> str:
