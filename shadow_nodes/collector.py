@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import gc
 
+YOUNG_OBJECTS_MAX = 10_000
+"""Objects more than there were, before the youngest are looked at: a millisecond's work at the most."""
 SLACK_OBJECTS = 200_000
 COLLECTIONS_PER_COUNT = 16
 """Counting what is frozen walks it too, though much faster than a collection: it is done once in so many."""
@@ -23,13 +25,16 @@ class Collector:
         self._collections = 0
         self._frozen_max = 0
         self._thorough = True
+        self._threshold = gc.get_threshold()
 
     def start(self) -> None:
         """To be called by a process that serves, when it has loaded what it has."""
+        gc.set_threshold(YOUNG_OBJECTS_MAX, *gc.get_threshold()[1:])
         gc.callbacks.append(self._collecting)
         gc.collect()
 
     def stop(self) -> None:
+        gc.set_threshold(*self._threshold)
         gc.callbacks.remove(self._collecting)
         gc.unfreeze()
 
