@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from shadow_nodes.protocol.limits import (
     APPEND_BYTES_MAX,
+    CLOCK_SKEW_MAX_MS,
     ENTRY_BYTES_MAX,
     HEARTBEAT_INTERVAL_MS,
     MIB,
     OPERATION_HOLD_MS,
+    SESSION_IDLE_MS,
     SILENCE_BOUND_MS,
 )
 
@@ -22,6 +24,9 @@ ENTRY_FULL_OPERATIONS = 64
 """An entry with this many operations goes at once."""
 OPERATIONS_WAITING_MAX = 50_000
 """Operations waiting to be sequenced, per shard; more are refused, retryably."""
+DEADLINE_SLACK_MS = SESSION_IDLE_MS // 2
+"""A stray copy of an operation is refused this long after its deadline, by the shard's clock: sessions outlive that,
+and a manager's clock may be wrong by less."""
 WINDOW_BYTES_MAX = 32 * MIB
 """Entries kept by an owner for replicas that are behind, per shard; a replica further behind copies from another."""
 
@@ -44,6 +49,8 @@ TAKEOVER_STAGGER_MS = 40
 """Managers that see an owner gone try for its lock one after the other, nearest first, this far apart."""
 TAKEOVER_RETRY_MS = 250
 """A takeover that does not get on tries its step again after this."""
+CLOCK_PATIENCE_MS = 1_000
+"""An owner whose time a quorum refuses is kept for this long: its successor's may be refused as well."""
 ORPHANS_LOOKED_AT_PER_TICK = 50
 """Every heartbeat interval a manager looks at this many shards for ones that have lost their owner and are not used."""
 UNSEEN_GRACE_MS = 2_000
@@ -71,3 +78,4 @@ assert APPEND_BYTES_MAX < WINDOW_BYTES_MAX
 assert RESULT_BOUND_MS < SILENCE_BOUND_MS < OPERATION_HOLD_MS
 assert LONG_POLL_SLICE_MS < OPERATION_HOLD_MS
 assert UNSEEN_GRACE_MS > HEARTBEAT_INTERVAL_MS
+assert OPERATION_HOLD_MS + LONG_POLL_SLICE_MS + DEADLINE_SLACK_MS + CLOCK_SKEW_MAX_MS < SESSION_IDLE_MS

@@ -53,6 +53,8 @@ class Forward(Value, frozen=True, tag=4):
     command: Command | None
     repeated: bool = False
     """An owner has had it before, and may have sequenced it."""
+    left_ms: int = 0
+    """How long it is waited for yet: managers' clocks may differ by more than that."""
 
 
 class Verdict(enum.IntEnum):

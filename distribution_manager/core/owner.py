@@ -14,6 +14,7 @@ from distribution_manager.core.attributes import settings_of
 from distribution_manager.core.confirmation import Confirmation
 from distribution_manager.core.desk import ReceiveDesk
 from distribution_manager.core.limits import (
+    CLOCK_PATIENCE_MS,
     COMMIT_NOTICE_MS,
     ENTRY_PACE_MS,
     LETTERS_PER_ACCEPT_MAX,
@@ -229,8 +230,16 @@ class ShardOwner:
         """Our time is too far ahead of a node's clock. Under a new epoch it is anchored anew, to the median."""
         if self._replication is not None and message.token == self._replication.token:
             self._clock_doubts.add(node)
-            if len(self._clock_doubts) >= quorum(len(self.record.replicas)):
+            self._resign_if_doubted()
+
+    def _resign_if_doubted(self) -> None:
+        """Not at once: where no clock has come as far as the log has, another epoch's time is refused as well."""
+        if len(self._clock_doubts) >= quorum(len(self.record.replicas)):
+            until_ms = self._began_ms + CLOCK_PATIENCE_MS
+            if self._around.now.monotonic_ms >= until_ms:
                 self.lose()
+            else:
+                self._around.wake(self.shard, until_ms)
 
     def on_quarantined(self, node: str, message: Quarantined) -> None:
         """The replica takes part in nothing any more; its link is as good as down, for this shard."""
@@ -341,6 +350,7 @@ class ShardOwner:
             self._takeover.retry()
             self._takeover_moved()
             self._around.wake(self.shard, now_ms + TAKEOVER_RETRY_MS)
+        self._resign_if_doubted()
         replication, results = self._replication, self._results
         if self.phase is Phase.LOST or replication is None or results is None:
             return

@@ -60,6 +60,7 @@ class Request:
         hops: int,
         region: str,
         repeated: bool = False,
+        left_ms: int | None = None,
         finish: Callable[[Request, Verdict, Result | None, Summary | None], None],
     ) -> None:
         self.shard = shard
@@ -68,10 +69,10 @@ class Request:
         self.answered_below = answered_below
         self.command = command
         self.deadline_ms = deadline_ms
-        """Unix time after which it must not be sequenced."""
+        """Unix time after which it is not to be sequenced; by the clock of whoever took it from the client."""
         self.arrived_ms = now.monotonic_ms
-        self.expires_ms = now.monotonic_ms + max(0, deadline_ms - now.clock_ms)
-        """The deadline on this process's monotonic clock."""
+        self.expires_ms = now.monotonic_ms + max(0, deadline_ms - now.clock_ms if left_ms is None else left_ms)
+        """The deadline on this process's monotonic clock; ``left_ms`` says how far off, whatever the clocks say."""
         self.wait_until_ms = now.monotonic_ms + wait_ms
         self.hops = hops
         self.region = region

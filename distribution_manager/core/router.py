@@ -159,6 +159,7 @@ class Router:
             hops=message.hops,
             region=message.region,
             repeated=message.repeated,
+            left_ms=message.left_ms,
             finish=finish,
         )
         self._passing[request] = None
@@ -202,6 +203,7 @@ class Router:
                 request.region,
                 request.command,
                 request.repeated,
+                max(0, request.expires_ms - self._switch.now.monotonic_ms),
             ),
         )
         return True

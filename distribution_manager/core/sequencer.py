@@ -13,6 +13,7 @@ import msgspec
 
 from distribution_manager.core.limits import (
     BYTES_UNDER_WAY_MAX,
+    DEADLINE_SLACK_MS,
     ENTRIES_UNDER_WAY_MAX,
     ENTRY_FULL_OPERATIONS,
     ENTRY_PACE_MS,
@@ -134,7 +135,8 @@ class Sequencer:
                 self.promised_messages -= request.command.max_messages
             if request.finished:
                 continue
-            if request.deadline_ms <= now_ms:
+            late = request.expires_ms <= self._around.now.monotonic_ms
+            if late or request.deadline_ms + DEADLINE_SLACK_MS <= now_ms:
                 request.finish(request, Verdict.EXPIRED, None, None)
                 continue
             requests.append(request)

@@ -193,3 +193,30 @@ def test_an_owner_out_of_reach_is_reached_through_whichever_manager_can() -> Non
         manager = world.managers[name]
         manager.step(lambda manager=manager: manager.core.manager_down("m4"))
     assert world.ask(SEND, within_ms=1_000) == (Verdict.DONE, None, None)
+
+
+def test_a_shard_ahead_of_every_clock_is_not_taken_over_and_over() -> None:
+    """All clocks were set back: nothing can be appended before that time has come, and etcd need not hear of it."""
+    world = World()
+    world.ask(SEND)
+    world.run(100)
+    manager = world.managers["m1"]
+    manager.clock_error_ms = -60_000
+    for node in world.nodes.values():
+        node.clock_error_ms = -60_000
+    before = manager.transactions
+    for _ in range(10):
+        world.submit(SEND)
+        world.run(500)
+    assert manager.transactions - before <= 6
+
+
+@pytest.mark.parametrize("error_ms", [-30_000, 30_000, HOUR_MS])
+def test_one_managers_wrong_clock_makes_no_operation_late(error_ms: int) -> None:
+    """P6: an owner's clock that is ahead must not end what others forward; one that is behind must not end its own."""
+    world = World(managers=2)
+    world.ask(SEND)
+    world.run(100)
+    world.managers["m1"].clock_error_ms = error_ms
+    assert world.ask(SEND) == (Verdict.DONE, None, None)
+    assert world.ask(SEND, manager="m2") == (Verdict.DONE, None, None)
