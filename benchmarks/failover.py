@@ -10,6 +10,7 @@ before the next. Every message is reconciled at the end: a fast wrong answer wou
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import statistics
 import sys
@@ -30,7 +31,8 @@ REPLICAS = 3
 BEFORE_S = 1.0
 AFTER_S = 4.0
 CAUGHT_UP_TIMEOUT_S = 30.0
-DRAIN_TIMEOUT_S = 60.0
+DRAIN_TIMEOUT_S = 300.0
+"""Senders outpace receivers while an endpoint is dead: what has piled up must be read before it can be judged."""
 KINDS = {"any": ("send", "receive", "delete"), "send": ("send",), "receive or delete": ("receive", "delete")}
 
 Blow = Callable[[LocalCluster], str]
@@ -66,21 +68,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--blows", type=int, default=20, help="of each kind (default: 20)")
     parser.add_argument("--kinds", default=",".join(BLOWS), help=f"comma-separated (default: {','.join(BLOWS)})")
+    parser.add_argument("--history", type=Path, help="directory to write what clients saw to, as JSON lines")
     options = parser.parse_args()
     valid = True
     for name in options.kinds.split(","):
         blow, text = BLOWS[name]
         with tempfile.TemporaryDirectory(prefix="shadowq-") as folder, LocalCluster(Path(folder), port=0) as cluster:
-            valid &= run(cluster, blow, text, options.blows)
+            recorder = Recorder(options.history and options.history / f"{name}.jsonl")
+            with contextlib.closing(recorder):
+                valid &= run(cluster, blow, text, options.blows, recorder)
     return 0 if valid else 1
 
 
-def run(cluster: LocalCluster, blow: Blow, text: str, count: int) -> bool:
+def run(cluster: LocalCluster, blow: Blow, text: str, count: int, recorder: Recorder) -> bool:
     """Prints the table for one kind of blow; whether the history is valid."""
     client = make_client(cluster.endpoints["us-east-1"])
     client.create_queue(QueueName=QUEUE)
     client.close()
-    recorder = Recorder()
     config = WorkloadConfig(cluster.endpoints, (QUEUE,), send_pause_s=0.0, forget_share=0.0)
     workload = Workload(config, recorder)
     workload.start()
