@@ -1,7 +1,7 @@
 """A manager's way to the simulated etcd: delays, lost requests and answers, a session, a watch.
 
-Model: what etcd does is the MemoryCluster's business; here is what may happen between it and a manager. A request
-that was given up may still be carried out later.
+Model: what etcd does is the MemoryCluster's business; here is what may happen between it and a manager. A request that
+was given up may still be carried out later.
 """
 
 from __future__ import annotations

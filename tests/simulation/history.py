@@ -1,7 +1,7 @@
 """What clients did and saw, as plain data: all that checkers are given.
 
-Model: one ``Op`` per call of a client, from when it was asked to when it was answered, in virtual microseconds of
-true time. ``status``: "ok", "refused" (it has not happened), or "unknown" (no answer, or an answer that says so).
+Model: one ``Op`` per call of a client, from when it was asked to when it was answered, in virtual microseconds of true
+time. ``status``: "ok", "refused" (it has not happened), or "unknown" (no answer, or an answer that says so).
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Connections between simulated processes, as TCP makes them.
 
-Model: a connection is two pipes; a pipe keeps its order and loses nothing, but may stall. What cannot pass waits,
-until the
-way is free again, the connection is reset (what was on its way is lost) or an end gives up after a time of silence.
+Model: a connection is two pipes; a pipe keeps its order and loses nothing, but may stall. What cannot pass waits, until
+the way is free again, the connection is reset (what was on its way is lost) or an end gives up after a time of silence.
 Different connections overtake each other freely.
 """
 

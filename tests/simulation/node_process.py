@@ -162,6 +162,7 @@ class NodeProcess(Process):
     def _send(self, sends: list[Send]) -> None:
         by_link: dict[int, list[ToManager]] = {}
         for link, message in sends:
+            self.world.watch.node_told(self, message)
             by_link.setdefault(link, []).append(message)
         for link, messages in by_link.items():
             connection = self._links.get(link)

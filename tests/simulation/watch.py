@@ -1,10 +1,9 @@
 """What the simulation sees that no client can: every replica's log, every commit, every store.
 
-Model: the production classes are subclassed, so that whatever they apply and commit is told to the run's ``Watch``
-as it
-happens. Invariants checked here: an entry that is applied anywhere is the same everywhere and was committed by an owner
-before; two owners never commit different entries at one place; what is committed is on a quorum's disks; machines
-with the same log have the same digest.
+Model: the production classes are subclassed, so that whatever they apply and commit is told to the run's ``Watch`` as
+it happens. Invariants checked here: an entry that is applied anywhere is the same everywhere and was committed by an
+owner before; a promise that was told outlives a crash; two owners never commit different entries at one place; what is
+committed is on a quorum's disks; machines with the same log have the same digest.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from distribution_manager.core.metadata import Replica as ReplicaName
 from distribution_manager.core.replication import Replication, quorum
 from shadow_nodes.core.replica import Replica, Results
 from shadow_nodes.protocol.commands import Entry, ShardKey, decode_entry
+from shadow_nodes.protocol.messages import NO_TOKEN, Appended, Fenced, Token, ToManager
 
 if TYPE_CHECKING:
     from tests.simulation.node_process import NodeProcess
@@ -38,6 +38,8 @@ class Watch:
         self.commits: dict[ShardKey, int] = {}
         self.committed: dict[ShardKey, dict[int, bytes]] = {}
         self.digests: dict[tuple[ShardKey, int], str] = {}
+        self.told: dict[tuple[str, ShardKey], Token] = {}
+        """The greatest token that each store has promised."""
         self.entries = 0
         self.snapshots = 0
         self.digests_checked = 0
@@ -72,10 +74,19 @@ class Watch:
         if self.digests.setdefault(key, digest) != digest:
             self.violation("digest", f"{replica.shard}: digests differ at {replica.committed.seq}")
 
+    def node_told(self, node: NodeProcess, message: ToManager) -> None:
+        """What a node has said of itself must be true of it after any crash."""
+        if isinstance(message, Fenced | Appended):
+            name = (node.incarnation, message.shard)
+            self.told[name] = max(message.token, self.told.get(name, message.token))
+
     def node_started(self, node: NodeProcess) -> None:
         assert node.core is not None
         for replica in node.core.replicas.values():
             self.check_digest(replica)
+            told = self.told.get((node.incarnation, replica.shard), NO_TOKEN)
+            if replica.promised < told:
+                self.violation("promise", f"{node.name} has promised {told} and remembers {replica.promised}")
 
     # --- owners ----------------------------------------------------------------------------------------------------
 
