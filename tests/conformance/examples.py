@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from .conftest import Bench
+from .conftest import Bench, eventually
 
 Example = Callable[[Bench], dict[str, Any]]
 
@@ -92,6 +92,33 @@ def _remove_permission(bench: Bench) -> dict[str, Any]:
     return {"QueueUrl": url, "Label": "l"}
 
 
+def _start_move(bench: Bench) -> dict[str, Any]:
+    """Of a dead-letter queue with more messages than are moved while it is looked at."""
+    dead = bench.queue()
+    policy = json.dumps({"deadLetterTargetArn": bench.arn(dead), "maxReceiveCount": 3})
+    entries = [{"Id": str(number), "MessageBody": "x"} for number in range(10)]
+    for _ in range(3):
+        bench.sqs.send_message_batch(QueueUrl=dead, Entries=entries)
+    target = bench.queue(RedrivePolicy=policy)
+    # which queues feed it is known from the watch
+    eventually(lambda: bench.sqs.list_dead_letter_source_queues(QueueUrl=dead)["queueUrls"])
+    return {
+        "SourceArn": bench.arn(dead),
+        "DestinationArn": bench.arn(target),
+        "MaxNumberOfMessagesPerSecond": 1,
+    }
+
+
+def _cancel_move(bench: Bench) -> dict[str, Any]:
+    return {"TaskHandle": bench.sqs.start_message_move_task(**_start_move(bench))["TaskHandle"]}
+
+
+def _list_moves(bench: Bench) -> dict[str, Any]:
+    started = _start_move(bench)
+    bench.sqs.start_message_move_task(**started)
+    return {"SourceArn": started["SourceArn"], "MaxResults": 10}
+
+
 ARN = "arn:aws:sqs:us-east-1:000000000000:"
 
 EXAMPLES: dict[str, Example] = {
@@ -101,7 +128,7 @@ EXAMPLES: dict[str, Example] = {
         "AWSAccountIds": ["123456789012"],
         "Actions": ["SendMessage", "*"],
     },
-    "CancelMessageMoveTask": lambda bench: {"TaskHandle": "t"},
+    "CancelMessageMoveTask": _cancel_move,
     "ChangeMessageVisibility": lambda bench: {**_delete(bench), "VisibilityTimeout": 60},
     "ChangeMessageVisibilityBatch": lambda bench: _batch_of_one(bench, VisibilityTimeout=60),
     "CreateQueue": _create,
@@ -114,7 +141,7 @@ EXAMPLES: dict[str, Example] = {
         "QueueOwnerAWSAccountId": "000000000000",
     },
     "ListDeadLetterSourceQueues": _list_sources,
-    "ListMessageMoveTasks": lambda bench: {"SourceArn": f"{ARN}q", "MaxResults": 1},
+    "ListMessageMoveTasks": _list_moves,
     "ListQueueTags": lambda bench: {"QueueUrl": bench.queue(tags={"team": "a"})},
     "ListQueues": _list,
     "PurgeQueue": lambda bench: {"QueueUrl": bench.queue()},
@@ -123,11 +150,7 @@ EXAMPLES: dict[str, Example] = {
     "SendMessage": lambda bench: {"QueueUrl": bench.queue(fifo=True), **_message()},
     "SendMessageBatch": _send_batch,
     "SetQueueAttributes": lambda bench: {"QueueUrl": bench.queue(), "Attributes": {"DelaySeconds": "5"}},
-    "StartMessageMoveTask": lambda bench: {
-        "SourceArn": f"{ARN}q",
-        "DestinationArn": f"{ARN}r",
-        "MaxNumberOfMessagesPerSecond": 10,
-    },
+    "StartMessageMoveTask": _start_move,
     "TagQueue": lambda bench: {"QueueUrl": bench.queue(), "Tags": {"team": "a"}},
     "UntagQueue": lambda bench: {"QueueUrl": bench.queue(tags={"team": "a"}), "TagKeys": ["team"]},
 }

@@ -219,3 +219,22 @@ def test_tags_and_permissions_are_seen_elsewhere(bench: Bench) -> None:
     }
     bench.sqs.remove_permission(QueueUrl=url, Label="l")
     assert bench.attributes(url, "Policy") == {}
+
+
+def test_dead_letters_go_back(bench: Bench) -> None:
+    """Without a destination, each to the queue that it came from; which was told at a manager that owns neither."""
+    dead = bench.queue()
+    policy = json.dumps({"deadLetterTargetArn": bench.arn(dead), "maxReceiveCount": 1})
+    urls = [bench.queue(RedrivePolicy=policy) for _ in range(2)]
+    for url in urls:
+        bench.sent(url, url)
+        bench.received(url, VisibilityTimeout=0)
+        assert "Messages" not in bench.sqs.receive_message(QueueUrl=url)
+    eventually(lambda: counts(bench, dead) == (2, 0, 0))
+    arn = bench.arn(dead)
+    bench.sqs.start_message_move_task(SourceArn=arn)
+    assert [bench.received(url)["Body"] for url in urls] == urls
+    eventually(lambda: bench.owner.list_message_move_tasks(SourceArn=arn)["Results"][0]["Status"] == "COMPLETED")
+    (task,) = bench.sqs.list_message_move_tasks(SourceArn=arn)["Results"]
+    assert (task["SourceArn"], task["ApproximateNumberOfMessagesMoved"]) == (arn, 2)
+    assert counts(bench, dead) == (0, 0, 0)

@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/ for those
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +15,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from . import model
-from .conftest import Bench
-from .examples import EXAMPLES
+from .conftest import Bench, eventually
+from .examples import ARN, EXAMPLES
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -35,6 +36,7 @@ CODES = {
     "QueueDoesNotExist": (PREFIX + "NonExistentQueue", 400),
     "QueueNameExists": ("QueueAlreadyExists", 400),
     "ReceiptHandleIsInvalid": ("ReceiptHandleIsInvalid", 404),
+    "ResourceNotFoundException": ("ResourceNotFoundException", 404),
     "TooManyEntriesInBatchRequest": (PREFIX + "TooManyEntriesInBatchRequest", 400),
     "UnsupportedOperation": (PREFIX + "UnsupportedOperation", 400),
 }
@@ -70,6 +72,19 @@ def _purged(bench: Bench, call: Call) -> Call:
     return call
 
 
+def _cancelled(bench: Bench, call: Call) -> Call:
+    bench.sqs.cancel_message_move_task(**call)
+    arn = json.loads(base64.b64decode(call["TaskHandle"]))["sourceArn"]
+    eventually(lambda: bench.sqs.list_message_move_tasks(SourceArn=arn)["Results"][0]["Status"] == "CANCELLED")
+    return call
+
+
+def _other_task(call: Call) -> str:
+    """SQS's handle is JSON in base64 too; that of a task that never was has another id."""
+    handle = json.loads(base64.b64decode(call["TaskHandle"]))
+    return base64.b64encode(json.dumps(handle | {"taskId": "00000000-0000-0000-0000-000000000000"}).encode()).decode()
+
+
 GENERIC: dict[str, Change] = {
     "BatchEntryIdsNotDistinct": lambda bench, call: _entries(bench, call, ["a", "b", "a"]),
     "EmptyBatchRequest": lambda bench, call: {**call, "Entries": []},
@@ -77,6 +92,7 @@ GENERIC: dict[str, Change] = {
     "InvalidBatchEntryId": lambda bench, call: _entries(bench, call, ["a b"]),
     "QueueDoesNotExist": _no_queue,
     "ReceiptHandleIsInvalid": lambda bench, call: {**call, "ReceiptHandle": call["ReceiptHandle"][::-1]},
+    "ResourceNotFoundException": lambda _, call: {**call, "SourceArn": f"{ARN}none"},
     "TooManyEntriesInBatchRequest": lambda bench, call: _entries(bench, call, [str(n) for n in range(11)]),
 }
 PARTICULAR: dict[tuple[str, str], Change] = {
@@ -100,16 +116,14 @@ PARTICULAR: dict[tuple[str, str], Change] = {
     ("SetQueueAttributes", "OverLimit"): lambda _, call: {**call, "Attributes": {"Policy": POLICY_OF_21}},
     ("SetQueueAttributes", "UnsupportedOperation"): lambda _, call: {**call, "Attributes": {"ShadowFactor": "1"}},
     ("TagQueue", "UnsupportedOperation"): lambda _, call: {**call, "Tags": {"shadowq:shadow-factor": "1"}},
-    ("CancelMessageMoveTask", "UnsupportedOperation"): lambda _, call: call,
-    ("ListMessageMoveTasks", "UnsupportedOperation"): lambda _, call: call,
-    ("StartMessageMoveTask", "UnsupportedOperation"): lambda _, call: call,
+    ("CancelMessageMoveTask", "ResourceNotFoundException"): lambda _, call: {"TaskHandle": _other_task(call)},
+    ("CancelMessageMoveTask", "UnsupportedOperation"): _cancelled,
 }
 
 NEVER = {
     "InvalidIdFormat": "deprecated in the model: it is ReceiptHandleIsInvalid now",
     "InvalidSecurity": "of access control, which this cluster has switched off",
     "RequestThrottled": "of access control, which this cluster has switched off",
-    "ResourceNotFoundException": "of message move tasks, which are refused as unsupported",
 } | dict.fromkeys(
     ("KmsAccessDenied", "KmsDisabled", "KmsInvalidKeyUsage", "KmsInvalidState", "KmsNotFound", "KmsOptInRequired"),
     "no key management service is asked",

@@ -47,6 +47,11 @@ LIMITS = [
     Limit("ListQueues", "MaxResults", (1, 1_000), (0, 1_001, -1)),
     Limit("ListDeadLetterSourceQueues", "MaxResults", (1, 1_000), (0, 1_001)),
     Limit("ListQueues", "NextToken", (), ("?", "é")),
+    # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_StartMessageMoveTask.html
+    Limit("StartMessageMoveTask", "MaxNumberOfMessagesPerSecond", (1, 500), (0, 501, -1)),
+    Limit("StartMessageMoveTask", "DestinationArn", (), ("q", "arn:aws:s3:::q")),
+    Limit("ListMessageMoveTasks", "MaxResults", (1, 10), (0, 11)),
+    Limit("CancelMessageMoveTask", "TaskHandle", (), ("x", "e30=")),
     # receiving: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html
     Limit("ReceiveMessage", "MaxNumberOfMessages", (1, 10), (0, 11, -1)),
     Limit("ReceiveMessage", "VisibilityTimeout", (0, 43_200), (-1, 43_201)),
@@ -105,7 +110,7 @@ def test_limit(bench: Bench, limit: Limit, value: Any, fits: bool) -> None:
     if limit.operation == "CreateQueue":
         parameters = {"QueueName": "other", limit.parameter: value}
     elif limit.parameter == "MaxResults":
-        del parameters["NextToken"]
+        parameters.pop("NextToken", None)
     call = getattr(bench.sqs, model.method_name(limit.operation))
     if fits:
         call(**parameters)
