@@ -15,7 +15,7 @@ BENCH_READY := .venv-bench/.ready
 PYTHON ?= $(firstword $(foreach python,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
 	$(python) -c 'import sys; sys.version_info >= (3, 11) and print("$(python)")' 2>/dev/null)) no-python)
 
-.PHONY: help up down status test test-quick test-cluster test-clients test-terraform lint format bench-failover clean
+.PHONY: help up down status sim test test-quick test-cluster test-clients test-terraform lint format bench-failover clean
 
 help:
 	@echo "make up        start etcd and three regions here; Ctrl-C stops them (DATA=.shadowq PORT=9324)"
@@ -23,6 +23,7 @@ help:
 	@echo "make status    show processes and queues"
 	@echo "make test      all tests (COVERAGE=1, ARGS=...): test-quick in one process, test-cluster with real clusters"
 	@echo "               test-clients with other people's SQS clients, from PyPI and npm"
+	@echo "make sim       simulated clusters under faults, seed after seed (MINUTES=10 JOBS=2, or ARGS='--seed 7')"
 	@echo "make test-terraform   Terraform's AWS provider, where there is one; takes minutes"
 	@echo "make lint      ruff, mypy --strict, import-linter, terraform fmt"
 	@echo "make format    let ruff and terraform put things in order"
@@ -45,6 +46,12 @@ test-quick: $(READY)
 	$(BIN)/pytest -n 2 -m "not cluster and not clients and not terraform" $(if $(COVERAGE),--cov --cov-report=term:skip-covered) $(ARGS)
 
 # one after the other: each of them starts many processes, and what they look at is time
+# a failing seed says how it is replayed; docs/simulation.md
+MINUTES ?= 10
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+sim: $(READY)
+	$(BIN)/python -m tests.simulation $(if $(ARGS),$(ARGS),--minutes $(MINUTES) --jobs $(JOBS) --start $$(date +%s))
+
 test-cluster: $(READY)
 	$(BIN)/pytest -m cluster $(ARGS)
 
