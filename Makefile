@@ -45,13 +45,13 @@ test: test-quick test-cluster test-clients
 test-quick: $(READY)
 	$(BIN)/pytest -n 2 -m "not cluster and not clients and not terraform" $(if $(COVERAGE),--cov --cov-report=term:skip-covered) $(ARGS)
 
-# one after the other: each of them starts many processes, and what they look at is time
 # a failing seed says how it is replayed; docs/simulation.md
 MINUTES ?= 10
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 sim: $(READY)
 	$(BIN)/python -m tests.simulation $(if $(ARGS),$(ARGS),--minutes $(MINUTES) --jobs $(JOBS) --start $$(date +%s))
 
+# one after the other: each of them starts many processes, and what they look at is time
 test-cluster: $(READY)
 	$(BIN)/pytest -m cluster $(ARGS)
 
