@@ -51,6 +51,8 @@ async def create_queue(call: Call, request: CreateQueueRequest) -> QueueUrlResul
         raise invalid_parameter(_NAME_RULE)
     rules.check_throughput({**attributes})
     tags = request.tags or request.capital_tags or {}
+    if tags:
+        call.permit_also("TagQueue", name, None)
     check_tags(tags)
     from_tag = shadow_factor_in(tags)
     shadow_factor = int(attributes.pop(meaning.SHADOW_FACTOR)) if meaning.SHADOW_FACTOR in attributes else from_tag

@@ -33,6 +33,8 @@ RECORDS = {
     for item in (
         record("admin"),
         record("sender", grants=(Grant(actions=("SendMessage", "GetQueueUrl"), queues=("ord*",)),)),
+        record("maker", grants=(Grant(actions=("CreateQueue",)),)),
+        record("mover", grants=(Grant(actions=("*MessageMoveTask*", "GetQueueAttributes", "SendMessage")),)),
         record("nobody", grants=()),
         record("stranger", account=OTHER),
         record("slow", requests_per_second=2),
@@ -191,6 +193,18 @@ def test_grants_of_a_key(client: Client, url: str) -> None:
     refused("AccessDenied", sender.create_queue, QueueName="ordinary")
     refused("AccessDenied", sender.get_queue_url, QueueName="absent")
     refused("AWS.SimpleQueueService.NonExistentQueue", sender.get_queue_url, QueueName="ordeal")
+
+
+def test_operations_that_need_several_permissions(client: Client, url: str) -> None:
+    maker, mover, admin = client("maker"), client("mover"), client("admin")
+    maker.create_queue(QueueName="plain")
+    assert "sqs:tagqueue" in refused("AccessDenied", maker.create_queue, QueueName="tagged", tags={"a": "b"})
+    policy = json.dumps({"deadLetterTargetArn": ARN, "maxReceiveCount": 1})
+    admin.create_queue(QueueName="fed", Attributes={"RedrivePolicy": policy})
+    assert "sqs:receivemessage" in refused("AccessDenied", mover.start_message_move_task, SourceArn=ARN)
+    set_policy(client, url, allow({"AWS": f"arn:aws:iam::{ACCOUNT}:user/mover"}, "sqs:*Message"))
+    mover.start_message_move_task(SourceArn=ARN)
+    refused("AccessDenied", client("sender").list_message_move_tasks, SourceArn=ARN)
 
 
 def test_a_policy_lets_in(client: Client, url: str) -> None:
