@@ -199,6 +199,10 @@ class ManagerConfig:
     )
     body_timeout_s: int = field(default=60, metadata=_about("seconds until a request's body is there", int))
     idle_timeout_s: int = field(default=75, metadata=_about("seconds without a request, then a connection ends", int))
+    name_reuse_s: int = field(
+        default=0,
+        metadata=_about("seconds after DeleteQueue for which this manager refuses to create the name again", int),
+    )
 
     # logs
     log_level: str = field(default="info", metadata=_about("debug, info, warning or error"))
@@ -306,7 +310,7 @@ class ManagerConfig:
                 f"link-listen: {self.link_listen} is not loopback, and would be open to strangers: "
                 "set secret-file or link-tls-cert, or allow-anonymous where the network keeps strangers out"
             )
-        for name in ("key_requests_per_second", "key_connections_max"):
+        for name in ("key_requests_per_second", "key_connections_max", "name_reuse_s"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{_option(name)}: must not be negative")
         for name in ("connections_max", "head_timeout_s", "body_timeout_s", "idle_timeout_s"):

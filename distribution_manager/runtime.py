@@ -83,6 +83,7 @@ class Manager:
             region=config.arn_region,
             account=config.account_id,
             public_url=config.public_url,
+            name_reuse_seconds=config.name_reuse_s,
             body_bytes_max=config.request_bytes_max,
             body_seconds_max=config.body_timeout_s,
         )

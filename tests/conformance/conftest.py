@@ -20,7 +20,9 @@ import pytest
 from botocore.config import Config
 
 from distribution_manager.drills import faults
+from distribution_manager.drills.commands import Commands
 from distribution_manager.drills.local import LocalCluster
+from distribution_manager.drills.state import ClusterState, Member
 
 # with importlib mode, the root of the repository is not on the path
 ROOT = str(Path(__file__).parents[2])
@@ -33,6 +35,13 @@ OWNER_REGION, CLIENT_REGION = "us-east-1", "eu-west-1"
 PROTOCOLS = ("json", "query")
 EVENTUALLY_S = 60.0
 POLL_S = 0.1
+
+
+class StrictCommands(Commands):
+    """Managers that refuse a deleted queue's name as long as SQS does, which is off by default."""
+
+    def manager(self, state: ClusterState, member: Member, data_dir: Path) -> list[str]:
+        return [*super().manager(state, member, data_dir), "--name-reuse-s", "60"]
 
 
 class Bench:
@@ -110,7 +119,7 @@ def make_client(session: boto3.session.Session, endpoint: str) -> Any:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    with LocalCluster(tmp_path_factory.mktemp("conformance"), port=0) as running:
+    with LocalCluster(tmp_path_factory.mktemp("conformance"), port=0, commands=StrictCommands()) as running:
         yield running
 
 

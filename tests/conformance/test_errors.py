@@ -33,6 +33,7 @@ CODES = {
     "MessageNotInflight": (PREFIX + "MessageNotInflight", 400),
     "OverLimit": ("OverLimit", 403),
     "PurgeQueueInProgress": (PREFIX + "PurgeQueueInProgress", 403),
+    "QueueDeletedRecently": (PREFIX + "QueueDeletedRecently", 400),
     "QueueDoesNotExist": (PREFIX + "NonExistentQueue", 400),
     "QueueNameExists": ("QueueAlreadyExists", 400),
     "ReceiptHandleIsInvalid": ("ReceiptHandleIsInvalid", 404),
@@ -72,6 +73,11 @@ def _purged(bench: Bench, call: Call) -> Call:
     return call
 
 
+def _deleted(bench: Bench, call: Call) -> Call:
+    bench.sqs.delete_queue(QueueUrl=bench.sqs.get_queue_url(QueueName=call["QueueName"])["QueueUrl"])
+    return call
+
+
 def _cancelled(bench: Bench, call: Call) -> Call:
     bench.sqs.cancel_message_move_task(**call)
     arn = json.loads(base64.b64decode(call["TaskHandle"]))["sourceArn"]
@@ -103,6 +109,7 @@ PARTICULAR: dict[tuple[str, str], Change] = {
     ("ChangeMessageVisibility", "MessageNotInflight"): _visible_again,
     ("CreateQueue", "InvalidAttributeName"): lambda _, call: {**call, "Attributes": {"Nonsense": "1"}},
     ("CreateQueue", "InvalidAttributeValue"): lambda _, call: {**call, "Attributes": {"DelaySeconds": "901"}},
+    ("CreateQueue", "QueueDeletedRecently"): _deleted,
     ("CreateQueue", "QueueNameExists"): lambda _, call: {**call, "Attributes": {"DelaySeconds": "6"}},
     ("GetQueueAttributes", "InvalidAttributeName"): lambda _, call: {**call, "AttributeNames": ["Nonsense"]},
     ("PurgeQueue", "PurgeQueueInProgress"): _purged,
@@ -136,7 +143,6 @@ NOT_BY = {
     ("CancelMessageMoveTask", "InvalidAddress"): "takes no URL",
     ("ListMessageMoveTasks", "InvalidAddress"): "takes no URL",
     ("StartMessageMoveTask", "InvalidAddress"): "takes no URL",
-    ("CreateQueue", "QueueDeletedRecently"): "name_reuse_seconds is 0; tests/unit/.../test_queues.py has it at 60",
     ("ReceiveMessage", "OverLimit"): "120,000 messages: tests/unit/shadow_nodes/core/machine/test_standard.py",
 }
 NOTHING_UNSUPPORTED = frozenset(model.OPERATIONS) - {name for name, error in PARTICULAR if error[:3] == "Uns"}
