@@ -22,6 +22,7 @@ from distribution_manager.core.metadata import (
 from distribution_manager.core.moves import MoveTasks, decode_moves
 from distribution_manager.core.transactions import Change, KeyValue, Outcome, Snapshot
 from shadow_nodes.protocol.commands import ShardKey
+from shadow_nodes.protocol.errors import CorruptError
 
 
 class Directory:
@@ -106,9 +107,16 @@ class Directory:
         elif kind == "nodes":
             self.nodes[name] = decode_record(NodeRecord, item.key, item.value)
         elif kind == "keys":
-            self.access_keys[name] = decode_record(AccessKeyRecord, item.key, item.value)
+            self._learn_access_key(name, item)
         elif kind == "moves":
             self.moves[name] = decode_moves(item.key, item.value)
+
+    def _learn_access_key(self, name: str, item: KeyValue) -> None:
+        """People may write keys with tools of their own: one that cannot be read is no key, and stops nothing else."""
+        try:
+            self.access_keys[name] = decode_record(AccessKeyRecord, item.key, item.value)
+        except CorruptError:
+            self.access_keys.pop(name, None)
 
     def _forget(self, key: str, revision: int) -> None:
         if revision < self._revisions.get(key, 0):

@@ -60,11 +60,13 @@ class ClientServer(web.Server):
         """Connections closed at once because there were too many."""
         self._bounds = bounds
         self._loop = asyncio.get_running_loop()
+        self._open = 0
         self._silent: dict[RequestHandler, asyncio.TimerHandle] = {}
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
-        if len(self.connections) > self._bounds.connections_max:
+        self._open += 1
+        if self._open > self._bounds.connections_max:
             self.refused += 1
             transport.abort()
             return
@@ -74,6 +76,7 @@ class ClientServer(web.Server):
         self._silent[handler] = self._loop.call_later(self._bounds.first_head_seconds, transport.abort)
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        self._open -= 1
         self._heard(handler)
         super().connection_lost(handler, exc)
 

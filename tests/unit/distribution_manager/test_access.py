@@ -84,7 +84,9 @@ def test_the_directory_follows_etcd() -> None:
     known = directory()
     known.snapshot(Snapshot(5, [KeyValue("keys/AKIA1", encode_record(record), 5)]))
     assert known.access_keys == {"AKIA1": record}
-    known.changes([Change("keys/AKIA1", None, 6)])
+    known.changes([Change("keys/AKIA1", b"{", 6), Change("keys/AKIA2", encode_record(record), 6)])
+    assert list(known.access_keys) == ["AKIA2"]
+    known.changes([Change("keys/AKIA2", None, 7)])
     assert known.access_keys == {}
 
 
