@@ -52,6 +52,7 @@ class NatsCaller:
 class Nats(Spawned):
     name = "NATS R3"
     sends_only = False
+    slow = False
     note = (
         "JetStream work-queue stream, R3, sync_interval always; a batch is ten publishes at once;"
         " its acks are not themselves acknowledged (ours are)"
@@ -154,6 +155,7 @@ class RabbitCaller:
 class Rabbit(Spawned):
     name = "RabbitMQ quorum"
     sends_only = False
+    slow = False
     note = (
         "quorum queue over three nodes, publisher confirms, persistent; a batch is ten publishes at once; taken by a"
         " consumer with prefetch; its acks are not themselves acknowledged (ours are)"

@@ -34,6 +34,8 @@ class Caller(Protocol):
 class System(Protocol):
     name: str
     sends_only: bool
+    slow: bool
+    """A quick run leaves out its batches, which would take longest of all."""
     note: str
     """What a reader must know of how it is used."""
 
@@ -86,6 +88,7 @@ class SqsSystem:
 
     name = ""
     sends_only = False
+    slow = False
     note = ""
     endpoint = ""
 
@@ -117,6 +120,7 @@ class ShadowQ(SqsSystem):
 
 class Moto(Spawned, SqsSystem):
     name = "moto"
+    slow = True
     note = "one process, in memory: nothing replicated, nothing on disk"
 
     async def start(self, folder: Path) -> None:
