@@ -33,6 +33,8 @@ Work = Callable[[Backend, Op, Callable[[str, Any], None]], None]
 
 
 class Client:
+    takes: tuple[int, ...] = (1, 1, 3, 10)
+
     def __init__(self, world: World, name: str) -> None:
         self.world = world
         self.name = name
@@ -156,7 +158,7 @@ class Client:
     def receive(self, name: str, visible_ms: int, wait_ms: int, attempt: str) -> None:
         op = self._op("receive")
         op.visible_ms, op.wait_ms, op.attempt = visible_ms, wait_ms, attempt
-        command = Receive(self.random.choice((1, 1, 3, 10)), visible_ms, attempt)
+        command = Receive(self.random.choice(self.takes), visible_ms, attempt)
 
         def ended(op: Op, value: Any) -> None:
             if op.status == "ok":

@@ -17,6 +17,8 @@ ANSWER_US = 8 * SECOND
 
 
 class Drainer(Client):
+    takes = (10,)
+
     def __init__(self, world: World, name: str, live_us: int) -> None:
         super().__init__(world, f"drain.{name}")
         self._queue_name = name
