@@ -108,7 +108,7 @@ async def list_queue_tags(call: Call, request: QueueRequest) -> ListQueueTagsRes
 async def add_permission(call: Call, request: AddPermissionRequest) -> None:
     queue = await call.queue(request.queue_url)
     label, accounts, actions = _permission(request)
-    policy = _policy(call, queue)
+    policy = await _policy(call, queue)
     statements = policy["Statement"]
     if any(isinstance(statement, dict) and statement.get("Sid") == label for statement in statements):
         raise invalid_value(label, "Label", "Already exists.")
@@ -131,7 +131,7 @@ async def remove_permission(call: Call, request: RemovePermissionRequest) -> Non
     queue = await call.queue(request.queue_url)
     if not request.label:
         raise missing_parameter("Label")
-    policy = _policy(call, queue)
+    policy = await _policy(call, queue)
     left = [
         statement
         for statement in policy["Statement"]
@@ -169,9 +169,15 @@ def _permission(request: AddPermissionRequest) -> tuple[str, list[str], list[str
     return label, accounts, actions
 
 
-def _policy(call: Call, queue: QueueMetadata) -> dict[str, Any]:
-    """The queue's policy, or the empty one that SQS begins with; its Statement is a list of its own."""
-    text = queue.attributes.get("Policy")
+async def _policy(call: Call, queue: QueueMetadata) -> dict[str, Any]:
+    """The queue's policy, or the empty one that SQS begins with; its Statement is a list of its own.
+
+    Not from the cache: it is written back whole, and what another manager has just added must stay. Raises SqsError.
+    """
+    latest = await call.backend.look_up_queue(queue.name)
+    if latest is None or latest.queue_id != queue.queue_id:
+        raise errors.queue_does_not_exist(query=call.query)
+    text = latest.attributes.get("Policy")
     if not text:
         arn = call.service.config.arn(queue.name)
         return {"Version": "2008-10-17", "Id": f"{arn}/SQSDefaultPolicy", "Statement": []}

@@ -238,3 +238,17 @@ def test_dead_letters_go_back(bench: Bench) -> None:
     (task,) = bench.sqs.list_message_move_tasks(SourceArn=arn)["Results"]
     assert (task["SourceArn"], task["ApproximateNumberOfMessagesMoved"]) == (arn, 2)
     assert counts(bench, dead) == (0, 0, 0)
+
+
+def test_permissions_added_at_both_managers_stay(bench: Bench) -> None:
+    url = bench.queue()
+    for number in range(6):
+        at = bench.sqs if number % 2 else bench.owner
+        at.add_permission(QueueUrl=url, Label=f"l{number}", AWSAccountIds=["123456789012"], Actions=["SendMessage"])
+    labels = {f"l{number}" for number in range(6)}
+
+    def found() -> set[str]:
+        policy = json.loads(bench.attributes(url, "Policy")["Policy"])
+        return {statement["Sid"] for statement in policy["Statement"]}
+
+    eventually(lambda: found() == labels)
