@@ -44,7 +44,9 @@ log = logging.getLogger(__name__)
 INTRODUCTION_SECONDS = 0.2
 """How often a node of this region that does not answer yet is asked again."""
 BACKLOG = 1024
-SHUTDOWN_SECONDS_MAX = 2.0
+SHUTDOWN_SECONDS_MAX = 1.0
+RELEASE_POLL_SECONDS = 0.01
+RELEASE_POLLS_MAX = 100
 
 
 class _NodeHealth(msgspec.Struct):
@@ -107,15 +109,25 @@ class Manager:
             self.access.keys_file.reload()
 
     async def stop(self) -> None:
-        """Stops taking requests, then leaves the registry, so that others take over at once."""
+        """Gives its shards away, ends what clients ask, and leaves the registry."""
         self.admin.stopping = True
-        for runner in reversed(self._runners):
-            await runner.cleanup()
+        await self._release_shards()
+        self.driver.listener.close()
+        await asyncio.gather(*(runner.cleanup() for runner in self._runners))
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.driver.close()
         await self.coordination.close()
+
+    async def _release_shards(self) -> None:
+        """Other managers take over while this one still serves, so that no operation waits for a takeover."""
+        self.driver.enter()
+        self.driver.core.handoffs.release()
+        for _ in range(RELEASE_POLLS_MAX):
+            if not self.driver.core.owners or not self.driver.core.managers:
+                return
+            await asyncio.sleep(RELEASE_POLL_SECONDS)
 
     async def _listen_for_links(self) -> None:
         app = web.Application()

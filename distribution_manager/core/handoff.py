@@ -77,6 +77,20 @@ class Handoffs:
                 self._holdings.send_to_manager(name, Handoff(shard, record.epoch))
                 return
 
+    def release(self) -> None:
+        """This manager is to stop: offers every shard that it serves to another, of the primary's region first."""
+        directory = self._holdings.directory
+        others = [
+            item
+            for name, item in sorted(directory.managers.items())
+            if self._holdings.reachable(Owner(manager=name, life=item.life))
+        ]
+        for shard, owner in self._holdings.owners.items():
+            if owner.phase is Phase.SERVING and others:
+                home = directory.nodes.get(owner.record.primary)
+                best = min(others, key=lambda item: home is None or item.region != home.region)
+                self._holdings.send_to_manager(best.manager, Handoff(shard, owner.record.epoch))
+
     def offered(self, message: Handoff) -> None:
         """An owner asks this manager to take its shard. A late or repeated offer does nothing."""
         epoch, _ = self._holdings.directory.epoch_and_owner(message.shard)
