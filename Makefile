@@ -57,11 +57,11 @@ test-cluster: $(READY)
 
 # what they need is installed once, into .pytest_cache; without a registry in reach they are skipped
 test-clients: $(READY)
-	$(BIN)/pytest -m clients -rs $(ARGS)
+	$(BIN)/pytest -m clients -rs tests/conformance/clients $(ARGS)
 
 # not part of test, for it takes minutes; skipped without Terraform's AWS provider on this machine
 test-terraform: $(READY)
-	$(BIN)/pytest -m terraform -rs $(ARGS)
+	$(BIN)/pytest -m terraform -rs tests/conformance/clients $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import ClientError
+from msgspec import inspect
 
 from distribution_manager.sqs.operations import OPERATIONS as OURS
 
@@ -41,12 +42,34 @@ def test_the_queues_are_owned_elsewhere(benches: dict[str, Bench]) -> None:
     assert url.startswith(bench.endpoint)
 
 
+def our_paths(kind: inspect.Type, prefix: str = "") -> set[str]:
+    """The members of a request's struct, nested ones too, as ``model.member_paths`` has them."""
+    match kind:
+        case inspect.StructType():
+            found = set()
+            for field in kind.fields:
+                path = f"{prefix}.{field.encode_name}" if prefix else field.encode_name
+                found |= {path} | our_paths(field.type, path)
+            return found
+        case inspect.UnionType():
+            return set().union(*(our_paths(each, prefix) for each in kind.types))
+        case inspect.ListType():
+            return our_paths(kind.item_type, prefix)
+        case inspect.DictType():
+            return our_paths(kind.value_type, prefix)
+        case _:
+            return set()
+
+
 def test_no_member_of_the_model_is_unknown_here() -> None:
-    """An unknown member would be ignored; so every member that the model has must be one of ours, nested ones too."""
+    """An unknown member would be ignored; so each that the model has must be one of ours, nested ones too."""
     assert OURS.keys() == model.OPERATIONS.keys()
     for operation in model.OPERATIONS:
-        ours = set(OURS[operation].request.__struct_encode_fields__)
-        assert model.input_members(operation).keys() == ours - ({"Tags"} if operation == "CreateQueue" else set())
+        ours = our_paths(inspect.type_info(OURS[operation].request))
+        ours = {path for path in ours if path.rpartition(".")[2] not in model.RESERVED}
+        assert model.member_paths(model.input_shape(operation)) == ours - (
+            {"Tags"} if operation == "CreateQueue" else set()
+        )
 
 
 @pytest.mark.parametrize("operation", sorted(model.OPERATIONS))
