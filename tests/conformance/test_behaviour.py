@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -252,3 +253,40 @@ def test_permissions_added_at_both_managers_stay(bench: Bench) -> None:
         return {statement["Sid"] for statement in policy["Statement"]}
 
     eventually(lambda: found() == labels)
+
+
+def test_a_long_poll_ends_with_its_queue(bench: Bench) -> None:
+    url = bench.queue()
+    timer = threading.Timer(0.5, lambda: bench.owner.delete_queue(QueueUrl=url))
+    timer.start()
+    try:
+        with pytest.raises(ClientError, match="NonExistentQueue"):
+            bench.sqs.receive_message(QueueUrl=url, WaitTimeSeconds=20)
+    finally:
+        timer.join()
+
+
+def test_created_at_both_managers_at_once(bench: Bench) -> None:
+    """One queue comes of it, whoever wins."""
+    name = f"{bench.queue().rpartition('/')[2]}-raced"
+    with ThreadPoolExecutor(4) as pool:
+        clients = [bench.sqs, bench.owner] * 2
+        futures = [pool.submit(client.create_queue, QueueName=name) for client in clients]
+        assert {future.result()["QueueUrl"].rpartition("/")[2] for future in futures} == {name}
+    url = bench.sqs.get_queue_url(QueueName=name)["QueueUrl"]
+    sent = bench.owner.send_message(QueueUrl=url, MessageBody="x")
+    assert bench.received(url)["MessageId"] == sent["MessageId"]
+
+
+def test_dead_letters_wait_for_a_queue_that_was_deleted(bench: Bench) -> None:
+    """They are in nobody's count, and not lost: they go to the next queue of that name."""
+    dead = bench.queue()
+    policy = json.dumps({"deadLetterTargetArn": bench.arn(dead), "maxReceiveCount": 1})
+    url = bench.queue(RedrivePolicy=policy)
+    bench.sqs.delete_queue(QueueUrl=dead)
+    sent = bench.sent(url)
+    bench.received(url, VisibilityTimeout=0)
+    assert "Messages" not in bench.sqs.receive_message(QueueUrl=url)
+    assert counts(bench, url) == (0, 0, 0)
+    bench.owner.create_queue(QueueName=dead.rpartition("/")[2])
+    assert bench.received(dead)["MessageId"] == sent["MessageId"]
