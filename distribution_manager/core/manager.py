@@ -7,15 +7,14 @@ Invariant: nothing here waits, reads a clock or draws a random number; the same 
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
-from distribution_manager.core.attributes import settings_of
 from distribution_manager.core.directory import Directory
 from distribution_manager.core.handoff import Handoffs
+from distribution_manager.core.letters import carry
 from distribution_manager.core.limits import (
     ORPHANS_LOOKED_AT_PER_TICK,
     PATIENCE_ROUND_TRIPS,
@@ -31,21 +30,21 @@ from distribution_manager.core.messages import (
     ManagerPing,
     ManagerPong,
     Reply,
-    Verdict,
 )
 from distribution_manager.core.metadata import Owner, QueueMetadata, ShardRecord
 from distribution_manager.core.owner import Phase, ShardOwner
 from distribution_manager.core.request import Now, Request
+from distribution_manager.core.rounds import ConfirmationRounds
 from distribution_manager.core.router import ConnectionId, Done, Router
+from distribution_manager.core.timers import Timers
 from distribution_manager.core.transactions import Outcome, Transaction
-from shadow_nodes.protocol.commands import Accept, Command, Letter, Result, ShardKey, Summary, shard_key
+from shadow_nodes.protocol.commands import Command, Letter, ShardKey, shard_key
 from shadow_nodes.protocol.limits import HEARTBEAT_INTERVAL_MS, SILENCE_BOUND_MS
 from shadow_nodes.protocol.messages import (
     Answered,
     Appended,
     Applied,
     ClockRefused,
-    Confirm,
     Confirmed,
     Erase,
     Fenced,
@@ -61,9 +60,6 @@ from shadow_nodes.protocol.messages import (
     ToNode,
     Welcome,
 )
-
-CONFIRM_KEPT_MS = SILENCE_BOUND_MS
-"""How long a confirmation round's answers count: a node that takes longer is as good as gone."""
 
 
 class CoreConfig(msgspec.Struct, frozen=True):
@@ -126,16 +122,10 @@ class ManagerCore:
         self._dirty: dict[ShardKey, None] = {}
         self._lost: list[ShardKey] = []
         self._orphan_scan: list[ShardKey] = []
-        self._confirm: dict[ShardKey, None] = {}
         self._relayed = 0
         """Chooses another manager each time: one may be as cut off from an owner as we are."""
-        self._round = 0
-        self._rounds: dict[int, tuple[int, list[ShardKey]]] = {}
-        """When each round began, and for which shards."""
-        self._alarms: dict[ShardKey, int] = {}
-        self._timers: list[tuple[int, int, ShardKey | Callable[[], None]]] = []
-        self._timer_number = 0
-        self._pinged_ms = -HEARTBEAT_INTERVAL_MS
+        self._rounds = ConfirmationRounds(self)
+        self._timers = Timers()
         self._swept_ms = 0
         self._ticked_ms: int | None = None
 
@@ -154,27 +144,19 @@ class ManagerCore:
                 owner = self.owners.get(shard)
                 if owner is not None:
                     owner.flush()
-        if self._confirm:
-            self._begin_round()
+        self._rounds.begin()
 
     def next_alarm_ms(self) -> int | None:
         """When ``alarm`` wants to be called, on the monotonic clock."""
-        return self._timers[0][0] if self._timers else None
+        return self._timers.next_ms()
 
     def alarm(self) -> None:
         """Does what is due."""
-        now_ms = self.now.monotonic_ms
-        due = []
-        while self._timers and self._timers[0][0] <= now_ms:
-            due.append(heapq.heappop(self._timers))
-        for due_ms, _, target in due:
+        for target in self._timers.take_due(self.now.monotonic_ms):
             if not isinstance(target, str):
                 target()
-            elif self._alarms.get(target) == due_ms:
-                del self._alarms[target]
-                owner = self.owners.get(target)
-                if owner is not None:
-                    owner.due()
+            elif (owner := self.owners.get(target)) is not None:
+                owner.due()
 
     def tick(self) -> None:
         """Heartbeats, silence and deadlines. To be called about every HEARTBEAT_INTERVAL_MS."""
@@ -226,7 +208,7 @@ class ManagerCore:
                 link.round_trip.add(self.now.monotonic_ms - message.sent_at)
                 link.load = message.load
             elif isinstance(message, Confirmed):
-                self._confirmed(node, message)
+                self._rounds.confirmed(node, message)
             elif isinstance(message, Sightings):
                 self._sighted(link, message)
 
@@ -384,7 +366,7 @@ class ManagerCore:
             owner = self.owners.get(shard)
             if owner is not None and owner.phase is Phase.LOST:
                 del self.owners[shard]
-                self._alarms.pop(shard, None)
+                self._timers.forget(shard)
                 self.losses += 1
             self._reconsider(shard)
 
@@ -437,38 +419,6 @@ class ManagerCore:
         for number in range(shards):
             self.send(node, Erase(shard_key(int(queue_id, 16), number)))
 
-    # --- confirmation rounds ---------------------------------------------------------------------------------------
-
-    def _begin_round(self) -> None:
-        """One question to each node serves every shard and request that waits for a confirmation."""
-        self._round += 1
-        shards = [shard for shard in self._confirm if shard in self.owners]
-        self._confirm = {}
-        now_ms = self.now.monotonic_ms
-        self._rounds[self._round] = now_ms, shards
-        while self._rounds[oldest := next(iter(self._rounds))][0] < now_ms - CONFIRM_KEPT_MS:
-            del self._rounds[oldest]
-        asked: dict[str, list[tuple[ShardKey, Token]]] = {}
-        for shard in shards:
-            replication = self.owners[shard].replication
-            if replication is None:
-                continue
-            self.owners[shard].begin_confirmation(self._round)
-            for node in replication.followers:
-                asked.setdefault(node, []).append((shard, replication.token))
-        for node, questions in asked.items():
-            self.send(node, Confirm(self._round, questions))
-
-    def _confirmed(self, node: str, message: Confirmed) -> None:
-        refused = set(message.refused)
-        _, shards = self._rounds.get(message.round, (0, []))
-        for shard in shards:
-            owner = self.owners.get(shard)
-            if owner is not None and shard in refused:
-                owner.on_refused(node)
-            elif owner is not None:
-                owner.on_confirmed(message.round, node)
-
     # --- surroundings of owners ------------------------------------------------------------------------------------
 
     def send(self, node: str, message: ToNode) -> None:
@@ -505,23 +455,16 @@ class ManagerCore:
         self._effects.transact(transaction, learn)
 
     def wake(self, shard: ShardKey, at_ms: int) -> None:
-        known = self._alarms.get(shard)
-        if known is None or at_ms < known:
-            self._alarms[shard] = at_ms
-            self._push(at_ms, shard)
+        self._timers.wake(shard, at_ms)
 
     def later(self, delay_ms: int, action: Callable[[], None]) -> None:
-        self._push(self.now.monotonic_ms + delay_ms, action)
-
-    def _push(self, at_ms: int, target: ShardKey | Callable[[], None]) -> None:
-        self._timer_number += 1
-        heapq.heappush(self._timers, (at_ms, self._timer_number, target))
+        self._timers.at(self.now.monotonic_ms + delay_ms, action)
 
     def flush_soon(self, shard: ShardKey) -> None:
         self._dirty[shard] = None
 
     def confirm_soon(self, shard: ShardKey) -> None:
-        self._confirm[shard] = None
+        self._rounds.want(shard)
 
     def committed(self, operations: int, wait_ms: int) -> None:
         self.on_commit(operations, wait_ms)
@@ -533,26 +476,7 @@ class ManagerCore:
         return self.directory.metadata(shard)
 
     def carry(self, shard: ShardKey, letters: list[Letter]) -> None:
-        """Dead letters go to their queue as any operation does; the run of the first target goes first."""
-        target = self.directory.queue(letters[0].target)
-        source = self.directory.metadata(shard)
-        owner = self.owners.get(shard)
-        if target is None or source is None or owner is None:
-            return
-        dead = letters[0].target == settings_of(source).dead_letter_queue
-        """A letter on its way back from a dead-letter queue names the queue it came from, or none."""
-        run: list[Letter] = []
-        for letter in letters:
-            if letter.target != letters[0].target:
-                break
-            run.append(msgspec.structs.replace(letter, source=source.name) if dead else letter)
-        through = run[-1].number
-
-        def done(_s: int, _c: int, verdict: Verdict, result: Result | None, _summary: Summary | None) -> None:
-            accepted = verdict is Verdict.DONE and result is None
-            owner.letters_carried(through if accepted else None)
-
-        self.router.submit(target.shard(), Accept(shard, run), 0, done)
+        carry(self, shard, letters)
 
     # --- the router's switch ---------------------------------------------------------------------------------------
 

@@ -43,7 +43,8 @@ def test_confirmations_are_not_forgotten_because_others_are_asked_for_meanwhile(
     answers = world.submit(Receive(10))
     for _ in range(1_000):
         world.run(1)
-        world.managers["m1"].core._begin_round()
+        world.managers["m1"].core.confirm_soon("another/0")
+        world.managers["m1"].core.flush()
     assert answers == [(Verdict.DONE, EMPTY, None)]
 
 
