@@ -19,13 +19,12 @@ from shadow_nodes.protocol.commands import (
 )
 from tests.simulation.backend import Backend
 from tests.simulation.history import GotMessage, Op, SentMessage
-from tests.simulation.loop import MS, SECOND
+from tests.simulation.loop import MS
 from tests.simulation.manager_process import ManagerProcess
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-TIMEOUTS_US = (3 * SECOND, 25 * SECOND, 25 * SECOND)
 VISIBLE_MS = (300, 1_000, 3_000, 8_000)
 GROUPS = 3
 DEDUPS = 6
@@ -66,6 +65,7 @@ class Client:
         if manager is None:
             manager = self.random.choice(world.manager_list)
         chosen = manager
+        op.manager = chosen.name
         world.history.ops.append(op)
         over = False
         number = world.number()
@@ -90,7 +90,7 @@ class Client:
             return
         chosen.calls[number] = lambda: complete("unknown", None)
         chosen.input(self._way_us(), arrive)
-        loop.later(self.random.choice(TIMEOUTS_US), complete, "unknown", None)
+        loop.later(self.random.choice(world.plan.timeouts_us), complete, "unknown", None)
 
     def _way_us(self) -> float:
         return self.random.uniform(0.2 * MS, 3 * MS)

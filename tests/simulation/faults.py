@@ -30,6 +30,8 @@ class Faults:
         self.happened: dict[str, int] = {}
         self.beyond: str = ""
         """The one process whose clock is beyond all bounds."""
+        self.victims: list[str] = []
+        """Processes that were crashed, paused or cut off."""
         self._mending: dict[int, Callable[[], None]] = {}
         for fault in world.plan.faults:
             world.loop.later(fault.at_us, self._begin, fault)
@@ -69,6 +71,22 @@ class Faults:
     def _manager(self, random: Random) -> ManagerProcess:
         return random.choice(self.world.manager_list)
 
+    def _node_down(self, random: Random, fault: Fault) -> Callable[[], None] | bool:
+        node = self._node(random)
+        node.crash()
+        return self._restart(node)
+
+    def _isolate_node(self, random: Random, fault: Fault) -> Callable[[], None]:
+        return self._cut_off(self._node(random).name)
+
+    def _isolate_manager(self, random: Random, fault: Fault) -> Callable[[], None]:
+        return self._cut_off(self._manager(random).name)
+
+    def _cut_off(self, one: str) -> Callable[[], None]:
+        self.victims.append(one)
+        names = self._names()
+        return self._cut([(a, b) for a in names for b in names if (a == one) != (b == one)])
+
     def _restart(self, process: NodeProcess | ManagerProcess) -> Callable[[], None]:
         def mend() -> None:
             if not process.alive:
@@ -100,6 +118,7 @@ class Faults:
     def _pause(self, process: NodeProcess | ManagerProcess) -> Callable[[], None] | bool:
         if not process.alive or process.paused:
             return False
+        self.victims.append(process.name)
         process.pause()
         return process.resume
 
@@ -107,6 +126,7 @@ class Faults:
         manager = self._manager(random)
         if not manager.alive:
             return False
+        self.victims.append(manager.name)
         manager.crash()
         return self._restart(manager)
 
@@ -177,9 +197,7 @@ class Faults:
         return self._cut([(a, b) for a in names for b in names if a in side and b not in side])
 
     def _isolate(self, random: Random, fault: Fault) -> Callable[[], None]:
-        names = self._names()
-        one = random.choice(names)
-        return self._cut([(a, b) for a in names for b in names if (a == one) != (b == one)])
+        return self._cut_off(random.choice(self._names()))
 
     def _manager_links(self, random: Random, fault: Fault) -> Callable[[], None]:
         """A manager loses all other managers, or one of them, but no node."""

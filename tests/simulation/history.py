@@ -57,6 +57,8 @@ class Op(msgspec.Struct):
     wait_ms: int = 0
     id: tuple[int, int] = (0, 0)
     """Of a send that was answered: what the ids of the messages that it made begin with."""
+    manager: str = ""
+    """Through which manager it was asked."""
 
 
 class QueueFacts(msgspec.Struct, frozen=True):

@@ -18,6 +18,8 @@ NETWORK_KINDS = ("partition", "one_way", "isolate", "slow_link", "resets", "stal
 ETCD_KINDS = ("etcd_down", "etcd_slow", "etcd_loss", "etcd_cut", "lease_end", "watch_gap", "compact")
 CLOCK_KINDS = ("clock_jump",)
 OPERATOR_KINDS = ("manager_promote",)
+SINGLE_KINDS = ("node_down", "node_pause", "manager_crash", "manager_pause", "isolate_node", "isolate_manager")
+SINGLE_EVERY_US = 20 * SECOND
 ALL_KINDS = (*NODE_KINDS, *MANAGER_KINDS, *NETWORK_KINDS, *ETCD_KINDS, *CLOCK_KINDS, *OPERATOR_KINDS)
 
 
@@ -57,6 +59,10 @@ class Plan(msgspec.Struct):
     skew_ms: int
     drift: float
     faults: list[Fault]
+    timeouts_us: tuple[int, ...] = (3 * SECOND, 25 * SECOND, 25 * SECOND)
+    """How long clients wait for an answer."""
+    promises_success: bool = False
+    """Faults come one at a time, and each takes a minority or one manager: no operation may fail (P6)."""
 
 
 def make_plan(seed: int, profile: str = "all") -> Plan:
@@ -73,9 +79,17 @@ def make_plan(seed: int, profile: str = "all") -> Plan:
     if any(fault.kind == "node_corrupt" for fault in faults):
         # a queue might be made on a store that is lost already, though nobody knows it yet
         weights["recreate"] = 0
-    skew_ms = random.choice((0, 0, 0, 200, 3_000)) if profile != "none" else 0
+    skew_ms = random.choice((0, 0, 0, 200, 3_000)) if profile not in {"none", "single"} else 0
+    calm = profile in {"none", "single"}
+    if profile == "single":
+        load_us = SINGLE_EVERY_US * 3
+        faults = _single_faults(random, load_us)
+        queues = [{**queue, "factor": max(2, queue["factor"])} for queue in queues]
+        weights["recreate"] = 0
     return Plan(
         seed=seed,
+        promises_success=calm,
+        timeouts_us=(25 * SECOND,) if calm else (3 * SECOND, 25 * SECOND, 25 * SECOND),
         regions=regions,
         nodes=nodes,
         managers=managers,
@@ -96,7 +110,7 @@ def make_plan(seed: int, profile: str = "all") -> Plan:
         weights=weights,
         load_us=load_us,
         skew_ms=skew_ms,
-        drift=random.choice((0.0, 0.0, 0.001)) if profile != "none" else 0.0,
+        drift=random.choice((0.0, 0.0, 0.001)) if profile not in {"none", "single"} else 0.0,
         faults=faults,
     )
 
@@ -166,9 +180,18 @@ def _weights(random: Random) -> dict[str, int]:
     }
 
 
+def _single_faults(random: Random, load_us: int) -> list[Fault]:
+    """One after the other, with time to recover in between."""
+    return [
+        Fault(at_us, random.choice(SINGLE_KINDS), int(random.uniform(0.5, 7) * SECOND), random.getrandbits(32))
+        for at_us in range(3 * SECOND, load_us, SINGLE_EVERY_US)
+    ]
+
+
 def _faults(random: Random, load_us: int, profile: str) -> list[Fault]:
     kinds = {
         "none": (),
+        "single": (),
         "all": ALL_KINDS,
         "nodes": NODE_KINDS,
         "managers": MANAGER_KINDS,

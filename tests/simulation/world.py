@@ -215,12 +215,16 @@ class World:
     def _report(self) -> Report:
         violations = list(self.watch.violations)
         violations += check_all(self.history)
-        dropped = {op.queue for op in self.history.of("drop")}
-        if self.plan.skew_ms == 0 and not self.plan.faults:
+        if self.plan.promises_success:
+            dropped = {op.queue for op in self.history.of("drop")}
+            victims = self.faults.victims if hasattr(self, "faults") else []
             violations += [
-                ("fault-free", f"{op.kind} of {op.client} ended {op.status}")
+                ("availability", f"{op.kind} {op.number} of {op.client} by {op.manager} {op.status} after {us / 1e6} s")
                 for op in self.history.ops
-                if op.completed_us is not None and op.status == "unknown" and op.queue not in dropped
+                if (us := (op.completed_us or 0) - op.invoked_us) > 0
+                and op.status == "unknown"
+                and op.queue not in dropped
+                and op.manager not in victims
             ][:5]
         faults = self.faults.happened if hasattr(self, "faults") else {}
         return Report(

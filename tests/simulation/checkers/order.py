@@ -59,8 +59,8 @@ class _Queue:
         self.groups: dict[str, set[int]] = {}
         """The keys that are known, by group: acknowledged, or received."""
         for op in history.of("send", facts.queue):
-            for message in op.sent:
-                if message.key and message.message_id is not None and message.message_id[:2] == op.id:
+            for index, message in enumerate(op.sent):
+                if message.key and message.message_id == (*op.id, index):
                     self.groups.setdefault(message.group, set()).add(message.key)
         self.deliveries: dict[int, list[tuple[int, int]]] = {}
         """By key: (when its receive was asked, its number) of each delivery."""
