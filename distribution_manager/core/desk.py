@@ -8,6 +8,7 @@ Invariant: a receive is answered empty only from a summary of a state no older t
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 
 from distribution_manager.core.request import Request
 from shadow_nodes.protocol.commands import Command, Receive, Send, Summary
@@ -20,12 +21,15 @@ class ReceiveDesk:
         self._parked: deque[tuple[Request, int]] = deque()
         """(request, the last sequenced seq when it came)."""
         self._under_way: deque[tuple[int, int]] = deque()
+        self._next_over_ms: float = inf
+        """No wait is over before this: until then, nobody need be looked at."""
 
     def __len__(self) -> int:
         return len(self._parked)
 
     def park(self, request: Request, last_seq: int) -> None:
         self._parked.append((request, last_seq))
+        self._next_over_ms = min(self._next_over_ms, request.wait_until_ms)
 
     def sequenced(self, seq: int, commands: list[Command]) -> None:
         """An entry is under way: what it will do to the number of ready messages, roughly."""
@@ -72,6 +76,8 @@ class ReceiveDesk:
     def give_up(self, monotonic_ms: int, now_ms: int) -> list[Request]:
         """Receives whose wait is over and that the latest summary shows to have come to an empty queue."""
         summary = self.summary
+        if monotonic_ms < self._next_over_ms:
+            return []
         if summary is None or summary.ready > 0 or 0 < summary.next_ready_ms <= now_ms:
             return []
         over = []
@@ -84,10 +90,13 @@ class ReceiveDesk:
             else:
                 kept.append((request, seen_seq))
         self._parked = kept
+        self._next_over_ms = min((request.wait_until_ms for request, _ in kept), default=inf)
         return over
 
     def next_give_up_ms(self, now_ms: int) -> int | None:
         """When the next wait is over. One that is over already waits for a summary, which comes by itself."""
+        if now_ms < self._next_over_ms < inf:
+            return int(self._next_over_ms)
         return min((one.wait_until_ms for one, _ in self._parked if one.wait_until_ms > now_ms), default=None)
 
     def drain(self) -> list[Request]:
