@@ -101,6 +101,37 @@ def test_messages_without_a_source_fail_the_task(cluster: LocalCluster) -> None:
     assert sorted(queues.receive_all(queues.sqs, queues.url)) == ["sent 0", "sent here"]
 
 
+def test_fifo_queues_keep_their_order(cluster: LocalCluster) -> None:
+    sqs = client(cluster, "near")
+    attributes = {"ShadowFactor": "1", "FifoQueue": "true", "ContentBasedDeduplication": "true"}
+    dead = sqs.create_queue(QueueName="dead.fifo", Attributes=attributes)["QueueUrl"]
+    policy = json.dumps({"deadLetterTargetArn": f"{ARN}dead.fifo", "maxReceiveCount": 1})
+    source = sqs.create_queue(QueueName="source.fifo", Attributes={**attributes, "RedrivePolicy": policy})["QueueUrl"]
+    sent = [(f"group-{number % 3}", f"message {number}") for number in range(12)]
+    for group, body in sent:
+        sqs.send_message(QueueUrl=source, MessageBody=body, MessageGroupId=group)
+
+    def waiting() -> int:
+        sqs.receive_message(QueueUrl=source, MaxNumberOfMessages=10, VisibilityTimeout=0)
+        names = ["ApproximateNumberOfMessages"]
+        found = sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=names)["Attributes"]
+        return int(found["ApproximateNumberOfMessages"])
+
+    until(lambda: waiting() == len(sent))
+    sqs.start_message_move_task(SourceArn=f"{ARN}dead.fifo")
+    until(lambda: sqs.list_message_move_tasks(SourceArn=f"{ARN}dead.fifo")["Results"][0]["Status"] == "COMPLETED")
+    received: list[tuple[str, str]] = []
+    while messages := sqs.receive_message(
+        QueueUrl=source, MaxNumberOfMessages=10, AttributeNames=["MessageGroupId"]
+    ).get("Messages"):
+        for message in messages:
+            received.append((message["Attributes"]["MessageGroupId"], message["Body"]))
+            sqs.delete_message(QueueUrl=source, ReceiptHandle=message["ReceiptHandle"])
+    for group in ("group-0", "group-1", "group-2"):
+        assert [item for item in received if item[0] == group] == [item for item in sent if item[0] == group]
+    assert len(received) == len(sent)
+
+
 def test_cancelled_at_its_rate(cluster: LocalCluster) -> None:
     queues = Queues(client(cluster, "near"), "slowly", 20)
     began = time.monotonic()
