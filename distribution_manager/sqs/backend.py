@@ -22,6 +22,10 @@ class Unsupported(RejectedError):
     """This version cannot do it, on any cluster; ``args[0]`` tells the client what and why."""
 
 
+class ChangedMeanwhile(RejectedError):
+    """An attribute is not what the change was made from; read it again."""
+
+
 class NameTaken(RejectedError):
     """CreateQueue: the name exists with other attributes; ``args[0]`` says which attribute differs."""
 
@@ -59,10 +63,12 @@ class Backend(Protocol):
         queue: QueueMetadata,
         attributes: dict[str, str | None] | None = None,
         tags: dict[str, str | None] | None = None,
+        provided: dict[str, str | None] | None = None,
     ) -> QueueMetadata:
         """Sets (a string) or takes away (None) attributes and tags; in force when it returns.
 
-        Raises QueueGone, Unsupported.
+        ``provided``: attributes that must be (None: must not be) there as given, at the very moment of the change.
+        Raises QueueGone, ChangedMeanwhile, Unsupported.
         """
 
     async def execute(self, queue: QueueMetadata, command: Command, *, wait_ms: int = 0) -> Executed:

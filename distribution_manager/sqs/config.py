@@ -65,7 +65,13 @@ class Caller(NamedTuple):
 
 
 class Gate(Protocol):
-    """Signature check and authorisation. Both methods are called for every request and raise SqsError to refuse it."""
+    """Signature check and authorisation. ``authorize`` and ``permit`` are called for every request.
+
+    All three raise SqsError to refuse it.
+    """
+
+    def admit(self, request: web.BaseRequest) -> None:
+        """Before a body that is not all there yet is read: would the request be refused whatever it is?"""
 
     def authorize(self, request: web.BaseRequest, body: bytes) -> Caller:
         """Before anything is parsed: who signed this? ``body`` as it was sent, compressed or not."""
@@ -82,6 +88,9 @@ class OpenGate:
 
     def __init__(self, account: str) -> None:
         self._caller = Caller(sender_id=account)
+
+    def admit(self, request: web.BaseRequest) -> None:
+        return
 
     def authorize(self, request: web.BaseRequest, body: bytes) -> Caller:
         return self._caller

@@ -17,7 +17,7 @@ from aiohttp import web
 from distribution_manager.sqs import errors, json_codec, query_codec
 from distribution_manager.sqs.backend import Backend, QueueGone, Unavailable, Unsupported
 from distribution_manager.sqs.body import decompressed, read_body
-from distribution_manager.sqs.config import Gate, OpenGate, SqsConfig
+from distribution_manager.sqs.config import Caller, Gate, OpenGate, SqsConfig
 from distribution_manager.sqs.connections import ClientServer, ConnectionBounds
 from distribution_manager.sqs.errors import SqsError, queue_does_not_exist
 from distribution_manager.sqs.service import Call, Service
@@ -79,8 +79,7 @@ class _Endpoint:
         name = ""
         headers = {"Content-Type": json_codec.CONTENT_TYPE, "x-amzn-RequestId": request_id}
         try:
-            body = await read_body(request, self._body_bytes_max, self._body_seconds_max)
-            caller = self._service.gate.authorize(request, body)
+            body, caller = await self._receive(request)
             body = decompressed(request, body, self._body_bytes_max)
             operation = json_codec.decode_operation(target or "")
             name = operation.name
@@ -102,8 +101,7 @@ class _Endpoint:
         try:
             if request.method not in ("GET", "POST"):
                 raise SqsError(errors.METHOD_NOT_ALLOWED, f"The HTTP method {request.method} is not supported.")
-            body = await read_body(request, self._body_bytes_max, self._body_seconds_max)
-            caller = self._service.gate.authorize(request, body)
+            body, caller = await self._receive(request)
             body = decompressed(request, body, self._body_bytes_max)
             form = query_codec.parse_form(request.rel_url.raw_query_string, body)
             operation = query_codec.decode_operation(form)
@@ -120,6 +118,14 @@ class _Endpoint:
                 refusal.kind.query_code,
             )
         return web.Response(body=payload, headers=headers), name, ""
+
+    async def _receive(self, request: web.BaseRequest) -> tuple[bytes, Caller]:
+        """The body as it was sent, and who sent it. Raises SqsError; strangers get it before their body is taken in."""
+        gate = self._service.gate
+        if not request.content.is_eof():
+            gate.admit(request)
+        body = await read_body(request, self._body_bytes_max, self._body_seconds_max)
+        return body, gate.authorize(request, body)
 
     def _refusal(self, error: Exception, request_id: str, *, query: bool) -> SqsError:
         """What the client is told."""

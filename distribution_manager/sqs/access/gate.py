@@ -20,7 +20,7 @@ from distribution_manager.sqs import errors
 from distribution_manager.sqs.access.conditions import Context, PolicyError
 from distribution_manager.sqs.access.keys import Credential, KeyRing
 from distribution_manager.sqs.access.policy import BATCHES, Access, Verdict, read_policy
-from distribution_manager.sqs.access.signature import SERVICE, Message, check, check_scope, read_claim
+from distribution_manager.sqs.access.signature import SERVICE, Claim, Message, check, check_scope, read_claim
 from distribution_manager.sqs.config import Caller, SqsConfig
 from distribution_manager.sqs.errors import SqsError
 
@@ -50,16 +50,15 @@ class SignatureGate:
 
     # --- who -------------------------------------------------------------------------------------------------------
 
+    def admit(self, request: web.BaseRequest) -> None:
+        """Raises SqsError."""
+        self._identify(request, request.raw_path.partition("?")[2])
+
     def authorize(self, request: web.BaseRequest, body: bytes) -> Caller:
         """Raises SqsError."""
         path, _, query = request.raw_path.partition("?")
-        headers = request.headers
-        claim = read_claim(headers, query)
-        check_scope(claim, self._regions, SERVICE, self._now_s())
-        credential = self._ring.find(claim.terms.access_key_id)
-        if credential is None:
-            raise SqsError(errors.UNKNOWN_ACCESS_KEY, "The security token included in the request is invalid.")
-        check(claim, credential.keys, Message(request.method, path, query, headers, body))
+        claim, credential = self._identify(request, query)
+        check(claim, credential.keys, Message(request.method, path, query, request.headers, body))
         if not credential.bucket.take(self._monotonic_s()):
             raise SqsError(errors.REQUEST_THROTTLED, "The request was denied due to request throttling.")
         if not credential.connections.admit(request.protocol):
@@ -68,6 +67,15 @@ class SignatureGate:
                 f"The access key is in use over {credential.connections.limit} connections, which is its limit.",
             )
         return Caller(credential.sender_id, credential.principal, credential, request)
+
+    def _identify(self, request: web.BaseRequest, query: str) -> tuple[Claim, Credential]:
+        """Who the request says it is from, and that it says so in time. Raises SqsError."""
+        claim = read_claim(request.headers, query)
+        check_scope(claim, self._regions, SERVICE, self._now_s())
+        credential = self._ring.find(claim.terms.access_key_id)
+        if credential is None:
+            raise SqsError(errors.UNKNOWN_ACCESS_KEY, "The security token included in the request is invalid.")
+        return claim, credential
 
     # --- what ------------------------------------------------------------------------------------------------------
 

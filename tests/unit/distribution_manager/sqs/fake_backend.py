@@ -19,7 +19,7 @@ from distribution_manager.core.moves import (
     start_move,
 )
 from distribution_manager.core.transactions import KeyValue, Outcome
-from distribution_manager.sqs.backend import Executed, NameTaken, QueueGone
+from distribution_manager.sqs.backend import ChangedMeanwhile, Executed, NameTaken, QueueGone
 from shadow_nodes.core.machine.machine import Machine
 from shadow_nodes.protocol.commands import (
     Accept,
@@ -97,10 +97,13 @@ class FakeBackend:
         queue: QueueMetadata,
         attributes: dict[str, str | None] | None = None,
         tags: dict[str, str | None] | None = None,
+        provided: dict[str, str | None] | None = None,
     ) -> QueueMetadata:
         held = self.queues.get(queue.name)
         if held is None:
             raise QueueGone
+        if any(held.attributes.get(name) != value for name, value in (provided or {}).items()):
+            raise ChangedMeanwhile
         merged = {**held.attributes, **(attributes or {})}
         factor = merged.pop(SHADOW_FACTOR, None)
         changed = QueueMetadata(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -130,6 +131,13 @@ def test_unsigned_requests(door: Door) -> None:
     assert headers["x-amzn-query-error"] == "MissingAuthenticationToken;Sender"
     status, _, body = door.server.raw("Action=ListQueues", {"Content-Type": "application/x-www-form-urlencoded"})
     assert (status, b"<Code>MissingAuthenticationToken</Code>" in body) == (403, True)
+
+
+def test_strangers_are_refused_before_their_body_is_taken_in(door: Door) -> None:
+    head = "POST / HTTP/1.1\r\nHost: x\r\nX-Amz-Target: AmazonSQS.ListQueues\r\nContent-Length: 5000000\r\n\r\n{"
+    with socket.create_connection(("127.0.0.1", door.server.port), timeout=5) as connection:
+        connection.sendall(head.encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 403 Forbidden")
 
 
 def test_presigned_urls(door: Door, client: Client) -> None:
