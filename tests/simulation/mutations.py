@@ -172,9 +172,9 @@ MUTATIONS = (
     ),
     Mutation(
         "letters are settled before they are taken",
-        f"{MANAGER}/manager.py",
-        "        self.router.submit(target.shard(), Accept(shard, run), 0, done)\n",
-        "        owner.letters_carried(through)\n",
+        f"{MANAGER}/letters.py",
+        "    office.router.submit(target.shard(), Accept(shard, run), 0, done)\n",
+        "    owner.letters_carried(through)\n",
     ),
     Mutation(
         "a repetition goes under a new id",

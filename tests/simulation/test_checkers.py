@@ -8,6 +8,9 @@ import pytest
 
 from tests.simulation.checkers import check_all, verdict
 from tests.simulation.history import GotMessage, History, Op, QueueFacts, SentMessage
+from tests.simulation.mutations import MUTATIONS, check
+from tests.simulation.plan import Fault
+from tests.simulation.shrink import fewest
 
 MS = 1_000
 S, F, D = "s", "f", "d"
@@ -385,3 +388,13 @@ def test_empty_while_the_send_is_under_way() -> None:
     story.receive(S, ("a", 1, 1, 1), at=(2_000, 2_100))
     story.delete(S, 1, 1)
     assert story.found() == []
+
+
+def test_shrinking_finds_the_two_faults_that_matter() -> None:
+    faults = [Fault(number, "resets", 1, number) for number in range(40)]
+    found = fewest(faults, lambda some: {7, 23} <= {fault.at_us for fault in some})
+    assert [fault.at_us for fault in found] == [7, 23]
+
+
+def test_every_mutation_still_finds_its_text() -> None:
+    assert check(list(MUTATIONS)) == 0
