@@ -4,7 +4,7 @@
 
 Starts a local cluster. Fills one queue in batches of ten, measures sends, receives and deletes with 1,000 messages
 waiting and with all of them, then kills one node and starts it again. Memory per message is the growth of a node's
-resident memory; the body's own bytes are subtracted.
+resident memory; the bytes of the bodies that are in memory, at most CONTENT_BYTES_MAX of them, are subtracted.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import uvloop
 from benchmarks.client import SqsClient, send_batch_body
 from benchmarks.measuring import KINDS, Timings, by_kind, cpu_seconds, resident_bytes, table, under_way
 from distribution_manager.drills.local import LocalCluster
+from shadow_nodes.protocol.limits import CONTENT_BYTES_MAX
 
 FILLERS = 16
 BATCH = 10
@@ -118,10 +119,11 @@ async def run(data: Path, messages: int, count: int, body_bytes: int) -> None:
             each_us = {kind: (after_s[kind] - before_s[kind]) / calls * 1e6 for kind in KINDS}
             print(f"{depth:,} deep: CPU us per operation: " + ", ".join(f"{k} {us:.0f}" for k, us in each_us.items()))
         for node in before:
-            each = (after[node] - before[node]) / max(1, messages - SHALLOW)
+            grown, added = after[node] - before[node], max(1, messages - SHALLOW)
+            bodies = min(added * body_bytes, CONTENT_BYTES_MAX)
             print(
-                f"{node}: {after[node] / 2**20:.0f} MiB resident, {each:.0f} bytes per waiting message,"
-                f" {each - body_bytes:.0f} besides the body"
+                f"{node}: {after[node] / 2**20:.0f} MiB resident, {grown / added:.0f} bytes per waiting"
+                f" message, {(grown - bodies) / added:.0f} besides the bodies that are in memory"
             )
         nodes = list(before)
         ready, caught_up = await asyncio.to_thread(restart, cluster, nodes[0], nodes[1])
