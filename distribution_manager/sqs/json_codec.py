@@ -36,7 +36,8 @@ def decode_request(operation: Operation, body: bytes) -> models.Request:
 
 
 def encode_error(error: SqsError) -> tuple[bytes, dict[str, str]]:
-    """(body, headers)"""
+    """(body, headers). What a client sent that is no UTF-8 (the message may quote it) becomes ``?``."""
     kind = error.kind
-    body = encode({"__type": kind.json_type, "message": str(error)})
+    message = str(error).encode("utf-8", "replace").decode()
+    body = encode({"__type": kind.json_type, "message": message})
     return body, {"x-amzn-query-error": f"{kind.query_code};{'Sender' if kind.sender else 'Receiver'}"}

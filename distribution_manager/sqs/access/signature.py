@@ -332,7 +332,9 @@ def _decoded_query(query: str) -> dict[str, str]:
     """The first value of each name."""
     decoded: dict[str, str] = {}
     for name, value in _pairs(query):
-        decoded.setdefault(
-            unquote_to_bytes(name).decode("utf-8", "replace"), unquote_to_bytes(value).decode("utf-8", "replace")
-        )
+        decoded.setdefault(_decoded(name), _decoded(value))
     return decoded
+
+
+def _decoded(text: str) -> str:
+    return unquote_to_bytes(text.encode("utf-8", "surrogateescape")).decode("utf-8", "replace")
