@@ -8,6 +8,7 @@
     nodes/<id>             -> NodeRecord
     latency/<manager>      -> LatencyRecord, under a lease
     keys/<access key id>   -> AccessKeyRecord
+    moves/<queue id>       -> MoveTasks (moves.py)
 
 Lock and replica set share a key on purpose: whoever changes one compares the mod_revision of both, so that no
 transaction can pair a fresh lock with a stale set.
