@@ -16,7 +16,7 @@ from distribution_manager.core.metadata import QueueMetadata
 from distribution_manager.core.moves import MoveTask
 from distribution_manager.core.transactions import Outcome, Remove, Transaction
 from distribution_manager.driver import Driver
-from distribution_manager.sqs.backend import Executed, NameTaken, QueueGone, Unavailable, Unsupported
+from distribution_manager.sqs.backend import ChangedMeanwhile, Executed, NameTaken, QueueGone, Unavailable, Unsupported
 from shadow_nodes.protocol.commands import Command, Configure, Seal, Summary
 from shadow_nodes.protocol.errors import OutcomeUnknownError, RejectedError
 
@@ -115,6 +115,7 @@ class CoreBackend:
         queue: QueueMetadata,
         attributes: dict[str, str | None] | None = None,
         tags: dict[str, str | None] | None = None,
+        provided: dict[str, str | None] | None = None,
     ) -> QueueMetadata:
         now_ms = time.time_ns() // 1_000_000
         changes = dict(attributes or {})
@@ -127,8 +128,12 @@ class CoreBackend:
             )
         try:
             after = await self._run(
-                lambda: procedures.change_queue(queue.queue_id, changes, tags or {}, shadow_factor, now_ms)
+                lambda: procedures.change_queue(
+                    queue.queue_id, changes, tags or {}, shadow_factor, now_ms, provided=provided or {}
+                )
             )
+        except procedures.ChangedMeanwhileError as error:
+            raise ChangedMeanwhile(*error.args) from error
         except procedures.NoSuchQueueError as error:
             raise QueueGone(*error.args) from error
         if attributes:

@@ -6,7 +6,8 @@ repeats a whole procedure where an outcome was unknown: each begins by finding o
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 
@@ -37,6 +38,10 @@ class AttributesDifferError(RejectedError):
 
 class NoSuchQueueError(RejectedError):
     """There is no queue of that name, or not any more."""
+
+
+class ChangedMeanwhileError(RejectedError):
+    """An attribute is not what the change was made from; ``args[0]`` names it."""
 
 
 class NotEnoughRegionsError(RejectedError):
@@ -131,8 +136,13 @@ def change_queue(
     tags: dict[str, str | None],
     shadow_factor: int | None,
     now_ms: int,
+    *,
+    provided: Mapping[str, str | None] = MappingProxyType({}),
 ) -> Generator[Transaction, Outcome, QueueMetadata]:
-    """Sets (or, with None, takes away) attributes and tags. Raises NoSuchQueueError, BusyError."""
+    """Sets (or, with None, takes away) attributes and tags, if those in ``provided`` are (None: not) there as given.
+
+    Raises NoSuchQueueError, ChangedMeanwhileError, BusyError.
+    """
     key = meta_key(queue_id)
     outcome = yield Transaction([], [], [key])
     for _ in range(CHANGE_ATTEMPTS_MAX):
@@ -140,6 +150,9 @@ def change_queue(
         if item is None:
             raise NoSuchQueueError(queue_id)
         before = decode_record(QueueMetadata, key, item.value)
+        for name, value in provided.items():
+            if before.attributes.get(name) != value:
+                raise ChangedMeanwhileError(name)
         after = msgspec.structs.replace(
             before,
             attributes=_changed(before.attributes, attributes),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ from distribution_manager.core.attributes import SHADOW_FACTOR, SHADOW_FACTOR_MA
 from distribution_manager.core.metadata import QueueMetadata
 from distribution_manager.sqs import attributes as rules
 from distribution_manager.sqs import errors
+from distribution_manager.sqs.backend import ChangedMeanwhile, Unavailable
 from distribution_manager.sqs.errors import SqsError, invalid_parameter, invalid_value, missing_parameter
 from distribution_manager.sqs.models import (
     AddPermissionRequest,
@@ -26,6 +28,7 @@ TAGS_MAX = 50
 TAG_KEY_CHARACTERS_MAX = 128
 TAG_VALUE_CHARACTERS_MAX = 256
 PERMISSION_ACTIONS_MAX = 7
+POLICY_ATTEMPTS_MAX = 16
 LABEL_CHARACTERS_MAX = 80
 PERMISSION_ACTIONS = frozenset(
     {
@@ -108,39 +111,65 @@ async def list_queue_tags(call: Call, request: QueueRequest) -> ListQueueTagsRes
 async def add_permission(call: Call, request: AddPermissionRequest) -> None:
     queue = await call.queue(request.queue_url)
     label, accounts, actions = _permission(request)
-    policy = await _policy(call, queue)
-    statements = policy["Statement"]
-    if any(isinstance(statement, dict) and statement.get("Sid") == label for statement in statements):
-        raise invalid_value(label, "Label", "Already exists.")
     principals = [f"arn:aws:iam::{account}:root" for account in accounts]
-    statements.append(
-        {
-            "Sid": label,
-            "Effect": "Allow",
-            "Principal": {"AWS": principals if len(principals) > 1 else principals[0]},
-            "Action": [f"SQS:{action}" for action in actions] if len(actions) > 1 else f"SQS:{actions[0]}",
-            "Resource": call.service.config.arn(queue.name),
-        }
-    )
-    text = msgspec.json.encode(policy).decode()
-    rules.checked({"Policy": text}, fifo=queue.fifo)
-    await call.backend.change_queue(queue, attributes={"Policy": text})
+    added = {
+        "Sid": label,
+        "Effect": "Allow",
+        "Principal": {"AWS": principals if len(principals) > 1 else principals[0]},
+        "Action": [f"SQS:{action}" for action in actions] if len(actions) > 1 else f"SQS:{actions[0]}",
+        "Resource": call.service.config.arn(queue.name),
+    }
+
+    def add(statements: list[Any], again: bool) -> list[Any]:
+        if again and added in statements:  # by us, though we were not told
+            return statements
+        if any(_is_labelled(statement, label) for statement in statements):
+            raise invalid_value(label, "Label", "Already exists.")
+        return [*statements, added]
+
+    await _change_policy(call, queue, add)
 
 
 async def remove_permission(call: Call, request: RemovePermissionRequest) -> None:
     queue = await call.queue(request.queue_url)
-    if not request.label:
+    label = request.label
+    if not label:
         raise missing_parameter("Label")
-    policy = await _policy(call, queue)
-    left = [
-        statement
-        for statement in policy["Statement"]
-        if not (isinstance(statement, dict) and statement.get("Sid") == request.label)
-    ]
-    if len(left) == len(policy["Statement"]):
-        raise invalid_value(request.label, "Label", "can't find label.")
-    text = msgspec.json.encode({**policy, "Statement": left}).decode() if left else None
-    await call.backend.change_queue(queue, attributes={"Policy": text})
+
+    def remove(statements: list[Any], again: bool) -> list[Any]:
+        left = [statement for statement in statements if not _is_labelled(statement, label)]
+        if len(left) == len(statements) and not again:
+            raise invalid_value(label, "Label", "can't find label.")
+        return left
+
+    await _change_policy(call, queue, remove)
+
+
+def _is_labelled(statement: Any, label: str) -> bool:
+    return isinstance(statement, dict) and statement.get("Sid") == label
+
+
+async def _change_policy(call: Call, queue: QueueMetadata, edit: Callable[[list[Any], bool], list[Any]]) -> None:
+    """``edit``: new statements from old ones; whether they were edited before, with an outcome that did not hold.
+
+    The policy is written back whole, so only if it is still what was read, in etcd. Raises SqsError.
+    """
+    for attempt in range(POLICY_ATTEMPTS_MAX):
+        latest = await call.backend.look_up_queue(queue.name)
+        if latest is None or latest.queue_id != queue.queue_id:
+            raise errors.queue_does_not_exist(query=call.query)
+        policy = _policy(call, latest)
+        statements = edit(policy["Statement"], attempt > 0)
+        text = msgspec.json.encode({**policy, "Statement": statements}).decode() if statements else None
+        if text is not None:
+            rules.checked({"Policy": text}, fifo=queue.fifo)
+        before = latest.attributes.get("Policy")
+        try:
+            await call.backend.change_queue(latest, attributes={"Policy": text}, provided={"Policy": before})
+        except ChangedMeanwhile:
+            continue
+        return
+    raise Unavailable(f"The policy of queue {queue.name} is being changed by others.")
 
 
 def _permission(request: AddPermissionRequest) -> tuple[str, list[str], list[str]]:
@@ -169,15 +198,9 @@ def _permission(request: AddPermissionRequest) -> tuple[str, list[str], list[str
     return label, accounts, actions
 
 
-async def _policy(call: Call, queue: QueueMetadata) -> dict[str, Any]:
-    """The queue's policy, or the empty one that SQS begins with; its Statement is a list of its own.
-
-    Not from the cache: it is written back whole, and what another manager has just added must stay. Raises SqsError.
-    """
-    latest = await call.backend.look_up_queue(queue.name)
-    if latest is None or latest.queue_id != queue.queue_id:
-        raise errors.queue_does_not_exist(query=call.query)
-    text = latest.attributes.get("Policy")
+def _policy(call: Call, queue: QueueMetadata) -> dict[str, Any]:
+    """The queue's policy, or the empty one that SQS begins with; its Statement is a list of its own."""
+    text = queue.attributes.get("Policy")
     if not text:
         arn = call.service.config.arn(queue.name)
         return {"Version": "2008-10-17", "Id": f"{arn}/SQSDefaultPolicy", "Statement": []}
