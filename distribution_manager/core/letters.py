@@ -26,11 +26,17 @@ class PostOffice(Protocol):
 
 
 def carry(office: PostOffice, shard: ShardKey, letters: list[Letter]) -> None:
-    """Carries the first letters that are for one queue. Where that does not exist (any more), they wait."""
-    target = office.directory.queue(letters[0].target)
+    """Carries the first letters that are for one queue.
+
+    Where that does not exist (any more) they go back into the queue they come from, so that others are not kept
+    waiting; but not into a FIFO queue, whose order they would upset: there they wait, and block only their groups.
+    """
     source = office.directory.metadata(shard)
     owner = office.owners.get(shard)
-    if target is None or source is None or owner is None:
+    if source is None or owner is None:
+        return
+    target = office.directory.queue(letters[0].target) or (None if source.fifo else source)
+    if target is None:
         return
     run = _first_run(letters, source)
 
