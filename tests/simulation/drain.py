@@ -24,6 +24,7 @@ class Drainer(Client):
         self._queue_name = name
         self._live_us = live_us
         self._stopped = False
+        self.sent_us = 0
         self.answered_us = 0
         """When the last operation that was answered well had been asked."""
 
@@ -39,7 +40,8 @@ class Drainer(Client):
                 self._probe()
 
     def _probe(self) -> None:
-        if self.random.random() < 0.1 and self.world.loop.now_us < self._live_us:
+        if self.random.random() < 0.03 and self.world.loop.now_us < self._live_us:
+            self.sent_us = self.world.loop.now_us
             self._send(self._queue_name)
         else:
             self.receive(self._queue_name, VISIBLE_MS, 0, "")

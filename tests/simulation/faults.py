@@ -171,6 +171,21 @@ class Faults:
         node.corrupt()
         return None
 
+    # --- planned moves ---------------------------------------------------------------------------------------------
+
+    def _handoff(self, random: Random, fault: Fault) -> bool | None:
+        """A manager offers all its shards to others, as before it stops."""
+        manager = self._manager(random)
+        if not manager.alive:
+            return False
+
+        def release() -> None:
+            manager.enter()
+            manager.live_core().handoffs.release()
+
+        manager.input_now(release)
+        return None
+
     # --- network ---------------------------------------------------------------------------------------------------
 
     def _cut(self, ways: list[tuple[str, str]]) -> Callable[[], None]:

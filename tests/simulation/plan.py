@@ -17,10 +17,18 @@ MANAGER_KINDS = ("manager_crash", "manager_pause")
 NETWORK_KINDS = ("partition", "one_way", "isolate", "slow_link", "resets", "stall", "manager_links")
 ETCD_KINDS = ("etcd_down", "etcd_slow", "etcd_loss", "etcd_cut", "lease_end", "watch_gap", "compact")
 CLOCK_KINDS = ("clock_jump",)
-OPERATOR_KINDS = ("manager_promote",)
-SINGLE_KINDS = ("node_down", "node_pause", "manager_crash", "manager_pause", "isolate_node", "isolate_manager")
+PLANNED_KINDS = ("handoff", "manager_promote")
+SINGLE_KINDS = (
+    "node_down",
+    "node_pause",
+    "manager_crash",
+    "manager_pause",
+    "isolate_node",
+    "isolate_manager",
+    *PLANNED_KINDS,
+)
 SINGLE_EVERY_US = 20 * SECOND
-ALL_KINDS = (*NODE_KINDS, *MANAGER_KINDS, *NETWORK_KINDS, *ETCD_KINDS, *CLOCK_KINDS, *OPERATOR_KINDS)
+ALL_KINDS = (*NODE_KINDS, *MANAGER_KINDS, *NETWORK_KINDS, *ETCD_KINDS, *CLOCK_KINDS, *PLANNED_KINDS)
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -198,6 +206,7 @@ def _faults(random: Random, load_us: int, profile: str) -> list[Fault]:
         "network": NETWORK_KINDS,
         "etcd": ETCD_KINDS,
         "clocks": CLOCK_KINDS,
+        "planned": PLANNED_KINDS,
     }[profile]
     faults: list[Fault] = []
     for kind in kinds:

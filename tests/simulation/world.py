@@ -179,7 +179,11 @@ class World:
         calm = 0
         while self.loop.now_us < until_us and calm < 3:
             self.loop.run(self.loop.now_us + 1 * SECOND)
-            answering = all(self.loop.now_us - drainer.answered_us < 3 * SECOND for drainer in drainers)
+            now_us = self.loop.now_us
+            answering = all(
+                now_us - drainer.answered_us < 3 * SECOND and now_us - drainer.sent_us > 1 * SECOND
+                for drainer in drainers
+            )
             calm = calm + 1 if answering and not self._why_not() else 0
         self.history.drained = calm >= 3
         if not self.history.drained:
