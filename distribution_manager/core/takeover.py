@@ -17,6 +17,7 @@ import enum
 
 import msgspec
 
+from distribution_manager.core.clocks import View, agreed_offset
 from distribution_manager.core.limits import TAKEOVER_RETRY_MS
 from distribution_manager.core.metadata import Owner, ShardRecord, decode_record, encode_record, record_key
 from distribution_manager.core.replication import WindowEntry, quorum
@@ -57,7 +58,9 @@ class Takeover:
         self._me = me
         self._around = around
         self._epoch_floor = 0
-        self._clock_offsets: dict[str, int] = {}
+        self._clock_views: dict[str, View] = {}
+        self._fence_asked_ms: dict[str, int] = {}
+        """When each replica was first asked to promise the token."""
         self._floor_ms = 0
         self._asked_ms = 0
         self._asking = False
@@ -91,6 +94,7 @@ class Takeover:
             return
         if outcome is not None and outcome.succeeded:
             self.record, self.revision = wanted, outcome.revision
+            self._fence_asked_ms = {}
             self._begin_fence()
             return
         if outcome is None:
@@ -135,6 +139,8 @@ class Takeover:
 
     def link_up(self, node: str) -> None:
         if self.step is Step.FENCE and any(replica.node == node for replica in self.record.replicas):
+            if self._around.linked(node):
+                self._fence_asked_ms.setdefault(node, self._around.now.monotonic_ms)
             self._around.send(node, Fence(self.shard, self.record.token))
         elif self.step is Step.FETCH and node == self._best:
             self._fetch()
@@ -144,7 +150,9 @@ class Takeover:
         if self.step not in {Step.FENCE, Step.FETCH} or message.token != self.record.token:
             return
         self.fenced[node] = message
-        self._clock_offsets[node] = message.clock_ms - self._around.now.monotonic_ms
+        now_ms = self._around.now.monotonic_ms
+        asked_ms = self._fence_asked_ms.get(node, now_ms)
+        self._clock_views[node] = (message.clock_ms - now_ms, message.clock_ms - asked_ms)
         if self.step is Step.FENCE and self._has_quorum() and (self._clocks_agree() or not self._awaited()):
             self._choose()
 
@@ -157,8 +165,10 @@ class Takeover:
 
     def _clocks_agree(self) -> bool:
         """Where they do not, more of them must be heard: ours and that of the nearest node may be wrong alike."""
-        offsets = [*self._clock_offsets.values(), self._own_offset_ms()]
-        return max(offsets) - min(offsets) <= CLOCK_SKEW_MAX_MS
+        own_ms = self._own_offset_ms()
+        least = min([greatest for _, greatest in self._clock_views.values()], default=own_ms)
+        greatest = max([least for least, _ in self._clock_views.values()], default=own_ms)
+        return max(greatest, own_ms) - min(least, own_ms) <= CLOCK_SKEW_MAX_MS
 
     def _votes(self) -> dict[str, Fenced]:
         incarnations = {replica.node: replica.incarnation for replica in self.record.replicas}
@@ -252,15 +262,14 @@ class Takeover:
                 self._begin_fence()
 
     def clock_offset_ms(self) -> int:
-        """What to add to our monotonic clock to have Unix time: the median of the replicas' views, with our own clock's
-        where those are fewer than three: it may well be wrong together with that of our region's node.
-
-        A replica's clock is as of its answer, so its view is late by the answer's way.
+        """What to add to our monotonic clock to have Unix time: what most of the replicas' clocks allow, with our own
+        clock's view where those are fewer than three: it may well be wrong together with that of our region's node.
         """
-        offsets = sorted(self._clock_offsets.values())
-        if len(offsets) < 3:
-            offsets = sorted([*offsets, self._own_offset_ms()])
-        return offsets[len(offsets) // 2]
+        own_ms = self._own_offset_ms()
+        views = list(self._clock_views.values())
+        if len(views) < 3:
+            views.append((own_ms, own_ms))
+        return agreed_offset(views, own_ms)
 
     def _own_offset_ms(self) -> int:
         return self._around.now.clock_ms - self._around.now.monotonic_ms

@@ -34,6 +34,8 @@ class EtcdFront:
         self.lease: int | None = None
         self.watch = MemoryWatch(self.cluster)
         self._polling = False
+        self._granting = 0
+        """The number of the latest request for a session: what an earlier one brings comes too late."""
         self.cluster.listeners.append(self._look)
         self._look()
         self._keep_session()
@@ -88,6 +90,8 @@ class EtcdFront:
         process = self.process
         ttl_ms = self.world.plan.lease_ms
         process.timer(ttl_ms * MS / 3, self._keep_session)
+        self._granting += 1
+        number = self._granting
 
         def call() -> None:
             if self._cut():
@@ -99,11 +103,13 @@ class EtcdFront:
                 lease = self.cluster.grant(ttl_ms, now_ms)
             except CoordinationUnavailable:
                 return
-            process.input(self._delay_us(), self._began, lease)
+            process.input(self._delay_us(), self._began, lease, number)
 
         self.world.loop.later(self._delay_us(), call)
 
-    def _began(self, lease: int) -> None:
+    def _began(self, lease: int, number: int) -> None:
+        if number != self._granting and self.lease is not None and self.cluster.has_lease(self.lease):
+            return
         self.lease = lease
         self.process.register(lease)
 

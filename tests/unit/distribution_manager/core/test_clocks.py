@@ -1,0 +1,27 @@
+"""What time several clocks agree on, where some are wrong and some answers were long on their way."""
+
+from __future__ import annotations
+
+from distribution_manager.core.clocks import agreed_offset
+
+
+def test_our_own_clock_where_all_agree_with_it() -> None:
+    assert agreed_offset([(990, 1010), (995, 1005), (1000, 1000)], 1000) == 1000
+
+
+def test_answers_that_were_late_say_little() -> None:
+    """Two answers of three waited for a second: the median would be a second behind."""
+    assert agreed_offset([(0, 1001), (-5, 1002), (1000, 1000)], 1000) == 1000
+
+
+def test_our_own_clock_alone_is_not_believed() -> None:
+    assert agreed_offset([(990, 1010), (995, 1005), (61_000, 61_000)], 61_000) == 1005
+    assert agreed_offset([(990, 1010), (995, 1005), (-59_000, -59_000)], -59_000) == 995
+
+
+def test_a_replica_alone_is_not_believed() -> None:
+    assert agreed_offset([(61_000, 61_010), (995, 1005), (1000, 1000)], 1000) == 1000
+
+
+def test_the_median_where_no_two_agree() -> None:
+    assert agreed_offset([(0, 2), (100, 102), (500, 500)], 500) == 101
