@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 VISIBLE_MS = (300, 1_000, 3_000, 8_000)
 GROUPS = 3
+DEAD = "connection refused"
 DEDUPS = 6
 Work = Callable[[Backend, Op, Callable[[str, Any], None]], None]
 
@@ -86,7 +87,7 @@ class Client:
             work(backend, op, lambda status, value: loop.later(self._way_us(), complete, status, value))
 
         if not chosen.alive:
-            loop.later(self._way_us(), complete, "refused", None)
+            loop.later(self._way_us(), complete, "refused", DEAD)
             return
         chosen.calls[number] = lambda: complete("unknown", None)
         chosen.input(self._way_us(), arrive)
@@ -252,7 +253,7 @@ class Client:
             return
 
         def dropped(op: Op, value: Any) -> None:
-            if op.status == "unknown":
+            if op.status == "unknown" or value == DEAD:
                 self.world.loop.later(500 * MS, drop)
             else:
                 self.create(queue, self._think)

@@ -177,7 +177,7 @@ class Network:
         base_us = plan.latency_us[source.region][target.region]
         delay_us = base_us * (1 + plan.jitter * random.random())
         if random.random() < plan.hiccups:
-            delay_us += random.expovariate(1 / (20 * base_us))
+            delay_us += random.expovariate(1 / (5 * base_us))
         slower = self.slow.get((source.name, target.name))
         return int(delay_us * slower if slower else delay_us)
 
