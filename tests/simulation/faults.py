@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from distribution_manager.core.metadata import ShardRecord, decode_record
 from tests.simulation.etcd_front import ETCD
-from tests.simulation.loop import MS
+from tests.simulation.loop import MS, SECOND
 from tests.simulation.manager_process import ManagerProcess
 from tests.simulation.node_process import NodeProcess
 from tests.simulation.plan import Fault
@@ -213,6 +213,16 @@ class Faults:
 
     def _isolate(self, random: Random, fault: Fault) -> Callable[[], None]:
         return self._cut_off(random.choice(self._names()))
+
+    def _owner_cut(self, random: Random, fault: Fault) -> bool | None:
+        """An owner is cut off from all but its clients, long enough to be replaced, and may not know it."""
+        owners = [manager for manager in self.world.manager_list if manager.alive and manager.live_core().owners]
+        if not owners:
+            return False
+        number = self.world.number()
+        self._mending[number] = self._cut_off(random.choice(owners).name)
+        self.world.loop.later(random.uniform(3, 8) * SECOND, self._end, number)
+        return None
 
     def _manager_links(self, random: Random, fault: Fault) -> Callable[[], None]:
         """A manager loses all other managers, or one of them, but no node."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from shadow_nodes.core.node import NodeBatch, NodeConfig, NodeCore, Now, Pull, Send
@@ -83,6 +84,12 @@ class NodeProcess(Process):
 
     def now(self) -> Now:
         return Now(self.monotonic_ms(), self.clock_ms())
+
+    def _reach(self, life_number: int, timer: bool, action: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        try:
+            super()._reach(life_number, timer, action, args)
+        except CorruptError as error:
+            self._fatal(error)
 
     # --- input -----------------------------------------------------------------------------------------------------
 

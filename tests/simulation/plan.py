@@ -14,7 +14,7 @@ from tests.simulation.loop import MS, SECOND
 
 NODE_KINDS = ("node_crash", "node_pause", "node_corrupt", "node_slow_disk")
 MANAGER_KINDS = ("manager_crash", "manager_pause")
-NETWORK_KINDS = ("partition", "one_way", "isolate", "slow_link", "resets", "stall", "manager_links")
+NETWORK_KINDS = ("partition", "one_way", "isolate", "slow_link", "resets", "stall", "manager_links", "owner_cut")
 ETCD_KINDS = ("etcd_down", "etcd_slow", "etcd_loss", "etcd_cut", "lease_end", "watch_gap", "compact")
 CLOCK_KINDS = ("clock_jump",)
 PLANNED_KINDS = ("handoff", "manager_promote")
