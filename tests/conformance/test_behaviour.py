@@ -282,15 +282,19 @@ def test_created_at_both_managers_at_once(bench: Bench) -> None:
     assert bench.received(url)["MessageId"] == sent["MessageId"]
 
 
-def test_dead_letters_wait_for_a_queue_that_was_deleted(bench: Bench) -> None:
-    """They are in nobody's count, and not lost: they go to the next queue of that name."""
-    dead = bench.queue()
+@pytest.mark.parametrize("fifo", [False, True])
+def test_dead_letters_whose_queue_was_deleted(bench: Bench, fifo: bool) -> None:
+    """Not lost: a standard queue gets them back; a FIFO queue's wait, in no count, for the next queue of that name."""
+    dead = bench.queue(fifo=fifo)
     policy = json.dumps({"deadLetterTargetArn": bench.arn(dead), "maxReceiveCount": 1})
-    url = bench.queue(RedrivePolicy=policy)
+    url = bench.queue(fifo=fifo, RedrivePolicy=policy)
     bench.sqs.delete_queue(QueueUrl=dead)
     sent = bench.sent(url)
     bench.received(url, VisibilityTimeout=0)
     assert "Messages" not in bench.sqs.receive_message(QueueUrl=url)
+    if not fifo:
+        assert bench.received(url)["MessageId"] == sent["MessageId"]
+        return
     assert counts(bench, url) == (0, 0, 0)
-    bench.owner.create_queue(QueueName=dead.rpartition("/")[2])
+    bench.owner.create_queue(QueueName=dead.rpartition("/")[2], Attributes={"FifoQueue": "true"})
     assert bench.received(dead)["MessageId"] == sent["MessageId"]
