@@ -61,8 +61,12 @@ class Membership:
                 self._read_again()
             return
         wanted = self._with_new_stores() or self._with_new_primary()
-        if wanted is not None and now_ms - self._asked_ms >= MEMBERSHIP_RETRY_MS:
+        if wanted is None:
+            return
+        if now_ms - self._asked_ms >= MEMBERSHIP_RETRY_MS:
             self._begin(wanted)
+        else:
+            self._around.wake(self._holder.shard, self._asked_ms + MEMBERSHIP_RETRY_MS)
 
     def _with_new_stores(self) -> ShardRecord | None:
         """A replica whose node has a store of another incarnation is replaced by that, once it has caught up."""

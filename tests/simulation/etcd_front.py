@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from distribution_manager.coordination.interface import CoordinationUnavailable
 from distribution_manager.coordination.memory import MemoryWatch
-from distribution_manager.core.transactions import Outcome, Transaction
+from distribution_manager.core.transactions import Outcome, Put, Transaction
 from shadow_nodes.protocol.errors import OutcomeUnknownError
 from tests.simulation.loop import MS, SECOND
 
@@ -34,8 +34,9 @@ class EtcdFront:
         self.lease: int | None = None
         self.watch = MemoryWatch(self.cluster)
         self._polling = False
-        self._granting = 0
-        """The number of the latest request for a session: what an earlier one brings comes too late."""
+        self._call_number = 0
+        self._calling_until_us = 0
+        """Until when the session waits for an answer; what comes later is not believed."""
         self.cluster.listeners.append(self._look)
         self._look()
         self._keep_session()
@@ -57,6 +58,7 @@ class EtcdFront:
         over = False
         process, loop, random = self.process, self.world.loop, self.world.random
         lease = self.lease
+        leased = any(isinstance(change, Put) and change.leased for change in transaction.changes)
 
         def answer(outcome: Outcome | None) -> None:
             nonlocal over
@@ -69,6 +71,9 @@ class EtcdFront:
             if self._cut():
                 return
             if random.random() < self.world.etcd_loss:
+                return
+            if leased and lease != self.lease:
+                # a session's calls go one after the other: none is overtaken by one of the next session
                 return
             try:
                 outcome = self.cluster.transact(transaction, lease)
@@ -86,32 +91,37 @@ class EtcdFront:
     # --- session ---------------------------------------------------------------------------------------------------
 
     def _keep_session(self) -> None:
-        """Every third of the lease's time: prolongs it, or begins a new one."""
-        process = self.process
+        """Every third of the lease's time: prolongs it, or begins a new one. One call at a time, as a session makes."""
+        process, now_us = self.process, self.world.loop.now_us
         ttl_ms = self.world.plan.lease_ms
         process.timer(ttl_ms * MS / 3, self._keep_session)
-        self._granting += 1
-        number = self._granting
+        if now_us < self._calling_until_us:
+            return
+        self._calling_until_us = now_us + CALL_US
+        self._call_number += 1
+        number = self._call_number
 
         def call() -> None:
             if self._cut():
                 return
             now_ms = self.world.loop.now_us // MS
             try:
-                if self.lease is not None and self.cluster.keep_alive(self.lease, now_ms):
-                    return
-                lease = self.cluster.grant(ttl_ms, now_ms)
+                lease = self.lease
+                if lease is None or not self.cluster.keep_alive(lease, now_ms):
+                    lease = self.cluster.grant(ttl_ms, now_ms)
             except CoordinationUnavailable:
                 return
-            process.input(self._delay_us(), self._began, lease, number)
+            process.input(self._delay_us(), self._answered, lease, number)
 
         self.world.loop.later(self._delay_us(), call)
 
-    def _began(self, lease: int, number: int) -> None:
-        if number != self._granting and self.lease is not None and self.cluster.has_lease(self.lease):
+    def _answered(self, lease: int, number: int) -> None:
+        if number != self._call_number or self.world.loop.now_us >= self._calling_until_us:
             return
-        self.lease = lease
-        self.process.register(lease)
+        self._calling_until_us = 0
+        if lease != self.lease:
+            self.lease = lease
+            self.process.register(lease)
 
     # --- watch -----------------------------------------------------------------------------------------------------
 
