@@ -54,6 +54,8 @@ class Watch:
 
     def on_applied(self, replica: Replica, entry: Entry) -> None:
         shard, seq = replica.shard, entry.seq
+        if self.world.buried(shard):
+            return
         entries = self.applied.setdefault(shard, {})
         known = entries.get(seq)
         if known is None:
@@ -67,6 +69,8 @@ class Watch:
             self.check_digest(replica)
 
     def check_digest(self, replica: Replica) -> None:
+        if self.world.buried(replica.shard):
+            return
         if replica.quarantined:
             self.violation("quarantine", f"{replica.shard}: {replica.quarantined}")
             return
@@ -89,13 +93,15 @@ class Watch:
         for replica in node.core.replicas.values():
             self.check_digest(replica)
             told = self.told.get((node.incarnation, replica.shard), NO_TOKEN)
-            if replica.promised < told:
+            if replica.promised < told and not self.world.buried(replica.shard):
                 self.violation("promise", f"{node.name} has promised {told} and remembers {replica.promised}")
 
     # --- owners ----------------------------------------------------------------------------------------------------
 
     def on_commit(self, replication: Replication, before: int) -> None:
         shard, seq = replication.shard, replication.commit_seq
+        if self.world.buried(shard):
+            return
         committed = self.committed.setdefault(shard, {})
         self.commits[shard] = max(seq, self.commits.get(shard, 0))
         for item in replication.window:

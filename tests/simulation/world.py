@@ -118,6 +118,10 @@ class World:
             )
         )
 
+    def buried(self, shard: str) -> bool:
+        """Whether the shard's queue is deleted: nodes forget such shards, promises included."""
+        return f"graves/{shard.partition('/')[0]}" in self.cluster._items
+
     def records(self) -> dict[str, ShardRecord]:
         return {
             item.key.removeprefix("shards/"): decode_record(ShardRecord, item.key, item.value)
