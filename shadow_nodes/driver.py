@@ -22,10 +22,10 @@ from shadow_nodes.protocol.frames import FrameWriter
 from shadow_nodes.protocol.limits import HEARTBEAT_INTERVAL_MS
 from shadow_nodes.protocol.messages import Hello, ToManager, ToNode
 
-INLINE_WRITE_SECONDS_MAX = 0.001
+INLINE_WRITE_SECONDS_MAX = 0.003
 """Writes run on the loop while their smoothed time is below this: that saves two hops between threads, but a slow disk
 must not freeze the loop, whose heartbeats others judge."""
-INLINE_AGAIN_SECONDS = 0.0005
+INLINE_AGAIN_SECONDS = 0.0015
 INLINE_WRITE_BYTES_MAX = 256 * 1024
 """A larger batch, or one with a checkpoint or a snapshot, goes to the thread and says nothing about the disk."""
 SMOOTHING = 0.1

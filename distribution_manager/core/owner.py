@@ -154,6 +154,7 @@ class ShardOwner:
                 self._commit(self._replication, self._results)
             if self._results is not None and not self._replication.keeps_up(self._replication.acting):
                 self._results.choose()
+            self._around.wake(self.shard, self._around.now.monotonic_ms)
             self._around.flush_soon(self.shard)
 
     def on_log(self, node: str, message: Log) -> None:
@@ -214,13 +215,20 @@ class ShardOwner:
         if replication is None or results is None or message.token != replication.token:
             return
         results.heard(node)
-        if replication.appended(node, message):
+        kept_up = replication.keeps_up(node)
+        committed = replication.appended(node, message)
+        if committed:
             self._commit(replication, results)
         if replication.acting == "" or (
             self.phase is Phase.OPENING and results.passed_over and node == results.primary
         ):
             results.choose()
-        self._around.flush_soon(self.shard)
+        if not kept_up:
+            # one that has caught up may be a newcomer that is waited for: see membership.py
+            self._around.wake(self.shard, self._around.now.monotonic_ms)
+        if committed or not kept_up or self.phase is not Phase.SERVING:
+            # another replica's word for what is committed already, or not yet, leaves nothing to be done
+            self._around.flush_soon(self.shard)
 
     def on_gap(self, node: str, message: Gap) -> None:
         if self._replication is not None and message.token == self._replication.token:
