@@ -16,6 +16,7 @@ from distribution_manager.coordination.interface import Coordination
 from distribution_manager.core.manager import CoreConfig, ManagerCore
 from distribution_manager.core.messages import Greeting, ManagerMessage, Verdict
 from distribution_manager.core.metadata import NodeRecord, encode_record, node_key
+from distribution_manager.core.owner import ShardOwner
 from distribution_manager.core.request import Now
 from distribution_manager.core.transactions import Change, Outcome, Put, Snapshot, Transaction
 from distribution_manager.links.listener import ManagerListener
@@ -42,6 +43,7 @@ class Driver:
 
     def __init__(self, config: CoreConfig, cluster: str, coordination: Coordination, settings: LinkSettings) -> None:
         self.core = ManagerCore(config, self)
+        self.core.on_ownership = _log_ownership
         self.resolver = Resolver()
         hello = Hello(PROTOCOL_VERSION, cluster, config.manager, config.life, config.region)
         greeting = Greeting(PROTOCOL_VERSION, cluster, config.manager, config.life, config.region)
@@ -298,6 +300,18 @@ class Driver:
             answers[node] = message
             if all(answer is not None for answer in answers.values()):
                 self._inspected[message.request].set()
+
+
+def _log_ownership(event: str, owner: ShardOwner) -> None:
+    record = owner.record
+    extra = {"shard": owner.shard, "epoch": record.epoch}
+    if event == "serving":
+        log.info("owns a shard, after %d ms; its primary is %s", owner.took_ms, record.primary, extra=extra)
+    elif event == "changed":
+        replicas = ", ".join(replica.node for replica in record.replicas)
+        log.info("primary %s, replica set %d: %s", record.primary, record.version, replicas, extra=extra)
+    else:
+        log.info("owns a shard no more", extra=extra)
 
 
 def _names_a_peer(change: Change) -> bool:

@@ -114,6 +114,8 @@ class ManagerCore:
         self.handoffs = Handoffs(self)
         self.on_commit: Callable[[int, int], None] = lambda operations, wait_ms: None
         """Told of every committed entry: how many operations, and how long its quorum took."""
+        self.on_ownership: Callable[[str, ShardOwner], None] = lambda event, owner: None
+        """Told, for the log, when an owner is ``serving``, is ``lost``, or has ``changed`` its record."""
         self.takeovers = 0
         self.losses = 0
         self._effects = effects
@@ -301,7 +303,11 @@ class ManagerCore:
         if known is not None and self.directory.metadata(shard) is not None and shard not in self.owners:
             self._take(shard, *known, granted=False)
 
+    def serving(self, shard: ShardKey) -> None:
+        self.on_ownership("serving", self.owners[shard])
+
     def record_changed(self, shard: ShardKey, record: ShardRecord) -> None:
+        self.on_ownership("changed", self.owners[shard])
         self.handoffs.record_changed(shard, record)
 
     def _adopt_orphans(self) -> None:
@@ -365,6 +371,7 @@ class ManagerCore:
         for shard in shards:
             owner = self.owners.get(shard)
             if owner is not None and owner.phase is Phase.LOST:
+                self.on_ownership("lost", owner)
                 del self.owners[shard]
                 self._timers.forget(shard)
                 self.losses += 1

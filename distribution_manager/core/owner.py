@@ -275,6 +275,7 @@ class ShardOwner:
         if self.phase is Phase.OPENING and summary.seq >= replication.commit_seq > 0:
             self.phase = Phase.SERVING
             self.took_ms = self._around.now.monotonic_ms - self._began_ms
+            self._around.serving(self.shard)
             self.configure()
         if summary.sealed and not self._sequencer.sealed:
             self._sequencer.seal()
@@ -445,6 +446,8 @@ class ShardOwner:
 
     def record_changed(self, record: ShardRecord) -> None:
         """Our own change to the record has happened."""
+        if self.phase is Phase.LOST:
+            return
         self.record = record
         self._around.record_changed(self.shard, record)
         if self._results is not None and self._replication is not None:

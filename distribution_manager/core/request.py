@@ -124,6 +124,9 @@ class Surroundings(Protocol):
     def confirm_soon(self, shard: ShardKey) -> None:
         """The shard takes part in the next confirmation round."""
 
+    def serving(self, shard: ShardKey) -> None:
+        """The owner has begun to serve."""
+
     def record_changed(self, shard: ShardKey, record: ShardRecord) -> None:
         """The owner has changed its shard's record."""
 

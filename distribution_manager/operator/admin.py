@@ -134,6 +134,7 @@ class AdminApi:
             "owner": first["owner"],
             "epoch": first["epoch"],
             "shadow_factor": queue.shadow_factor,
+            "replicas": first["replicas"],
             "shards": shards,
         }
 
