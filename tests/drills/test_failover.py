@@ -140,3 +140,31 @@ def test_a_planned_promotion_fails_no_call(cluster: LocalCluster, tmp_path: Path
         return ()
 
     drill(cluster, "promotion", fault, tmp_path)
+
+
+def test_a_damaged_store(cluster: LocalCluster, tmp_path: Path) -> None:
+    """The primary's node comes back with flipped bytes: it says so, begins empty, is filled, and is one of the set."""
+    names: list[str] = []
+
+    def fault(queue: str) -> Collection[str]:
+        name = faults.primary_of(cluster, queue)
+        names.append(name)
+        cluster.kill(name)
+        damaged = [path for path in (cluster.data_dir / name).glob("store.db*") if damage(path)]
+        assert damaged
+        cluster.restart(name)
+        return ()
+
+    drill(cluster, "damaged", fault, tmp_path)
+    log = (cluster.data_dir / "logs" / f"{names[0]}.log").read_text()
+    assert "the store was damaged and is replaced by an empty one" in log
+
+
+def damage(path: Path) -> bool:
+    """Flips a byte in every page or so, behind the file's header. Whether there was anything to flip."""
+    data = bytearray(path.read_bytes())
+    places = range(5_000, len(data) - 100, 4_096) if not path.name.endswith("-shm") else range(0)
+    for place in places:
+        data[place] ^= 0xFF
+    path.write_bytes(data)
+    return len(places) > 0
