@@ -390,6 +390,35 @@ def test_empty_while_the_send_is_under_way() -> None:
     assert story.found() == []
 
 
+def given_twice(story: Story) -> None:
+    story.send(F, "a", 1)
+    story.receive(F, ("a", 1, 1, 1), at=(1_000, 1_010))
+    story.receive(F, ("a", 1, 1, 2), at=(3_000, 3_010))
+
+
+def test_a_fifo_delete_with_an_old_handle() -> None:
+    story = Story()
+    given_twice(story)
+    story.delete(F, 1, 1)
+    assert story.found() == ["handles"]
+
+
+def test_a_fifo_delete_with_an_old_handle_of_what_is_gone() -> None:
+    story = Story()
+    given_twice(story)
+    story.delete(F, 1, 2)
+    story.delete(F, 1, 1)
+    assert story.found() == []
+
+
+def test_a_change_of_visibility_with_an_old_handle() -> None:
+    story = Story()
+    given_twice(story)
+    story._add("change", F, None, handles=[(1, 1)], done=[True], visible_ms=9_000)
+    story.delete(F, 1, 2)
+    assert "handles" in story.found()
+
+
 def test_shrinking_finds_the_two_faults_that_matter() -> None:
     faults = [Fault(number, "resets", 1, number) for number in range(40)]
     found = fewest(faults, lambda some: {7, 23} <= {fault.at_us for fault in some})
