@@ -2,65 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from tests.simulation.checkers import check_all, verdict
-from tests.simulation.history import GotMessage, History, Op, QueueFacts, SentMessage
-from tests.simulation.mutations import MUTATIONS, check
-from tests.simulation.plan import Fault
-from tests.simulation.shrink import fewest
-
-MS = 1_000
-S, F, D = "s", "f", "d"
-
-
-class Story:
-    """Operations one after the other, 100 ms each, or at given times (milliseconds)."""
-
-    def __init__(self, **facts: Any) -> None:
-        limit = facts.pop("max_receives", 0)
-        queues = [
-            QueueFacts(S, "standard", False, limit, D if limit else ""),
-            QueueFacts(F, "ordered.fifo", True),
-            QueueFacts(D, "dead", False),
-        ]
-        self.history = History(queues=queues, drained=facts.pop("drained", True), **facts)
-        self.at_ms = 0
-
-    def _add(self, kind: str, queue: str, at: tuple[int, int] | None, **fields: Any) -> Op:
-        begin, end = at or (self.at_ms, self.at_ms + 100)
-        self.at_ms = max(self.at_ms, end) + 10
-        fields.setdefault("status", "ok")
-        op = Op(len(self.history.ops) + 1, "c", kind, queue, begin * MS, end * MS, **fields)
-        self.history.ops.append(op)
-        return op
-
-    def send(self, queue: str, body: str, key: int, at: tuple[int, int] | None = None, **fields: Any) -> Op:
-        number = len(self.history.ops) + 1
-        status = fields.pop("status", "ok")
-        identity = fields.pop("message_id", (1, number, 0))
-        known = identity if status == "ok" else None
-        group = "g" if queue == F else ""
-        dedup = fields.pop("dedup", body if queue == F else "")
-        message = SentMessage(body, group, dedup, 0, known, key if known and queue == F else 0)
-        return self._add("send", queue, at, sent=[message], id=(1, number), status=status)
-
-    def receive(
-        self, queue: str, *got: tuple[str, int, int, int], at: tuple[int, int] | None = None, **fields: Any
-    ) -> Op:
-        """``got``: (body, number of the send that made it, key, delivery) each."""
-        group = "g" if queue == F else ""
-        messages = [GotMessage(body, (1, send, 0), key, delivery, group, 0) for body, send, key, delivery in got]
-        fields.setdefault("visible_ms", 1_000)
-        return self._add("receive", queue, at, got=messages, **fields)
-
-    def delete(self, queue: str, key: int, delivery: int, at: tuple[int, int] | None = None, **fields: Any) -> Op:
-        return self._add("delete", queue, at, handles=[(key, delivery)], done=[True], **fields)
-
-    def found(self) -> list[str]:
-        return sorted({check for check, _ in check_all(self.history)})
+from tests.simulation.checkers import verdict
+from tests.simulation.history import GotMessage
+from tests.simulation.story import D, F, S, Story
 
 
 def test_a_message_sent_received_and_deleted_is_as_it_should_be() -> None:
@@ -417,13 +363,3 @@ def test_a_change_of_visibility_with_an_old_handle() -> None:
     story._add("change", F, None, handles=[(1, 1)], done=[True], visible_ms=9_000)
     story.delete(F, 1, 2)
     assert "handles" in story.found()
-
-
-def test_shrinking_finds_the_two_faults_that_matter() -> None:
-    faults = [Fault(number, "resets", 1, number) for number in range(40)]
-    found = fewest(faults, lambda some: {7, 23} <= {fault.at_us for fault in some})
-    assert [fault.at_us for fault in found] == [7, 23]
-
-
-def test_every_mutation_still_finds_its_text() -> None:
-    assert check(list(MUTATIONS)) == 0
