@@ -27,6 +27,7 @@ class Mutation:
     path: str
     before: str
     after: str
+    profile: str = "all"
 
 
 MUTATIONS = (
@@ -163,6 +164,7 @@ MUTATIONS = (
         "        self._confirmation.waiting += self._desk.give_up(self._around.now.monotonic_ms, now_ms)\n",
         "        for request in self._desk.give_up(self._around.now.monotonic_ms, now_ms):\n"
         "            request.finish(request, Verdict.DONE, Batch([]), None)\n",
+        "quiet",
     ),
     Mutation(
         "letters are taken twice",
@@ -254,9 +256,10 @@ def hunt(mutation: Mutation | None, seeds: int) -> str:
         copy_to(root)
         if mutation is not None:
             apply(mutation, root)
+        profile = "all" if mutation is None else mutation.profile
         start = time.monotonic()
         done = subprocess.run(
-            [sys.executable, "-m", "tests.simulation", "--seeds", f"1-{seeds}", "--stop"],
+            [sys.executable, "-m", "tests.simulation", "--seeds", f"1-{seeds}", "--stop", "--profile", profile],
             cwd=root,
             env={"PYTHONPATH": str(root), "PATH": ""},
             capture_output=True,

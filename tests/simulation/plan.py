@@ -114,7 +114,7 @@ def make_plan(seed: int, profile: str = "all") -> Plan:
         bounds=_bounds(random),
         queues=queues,
         clients=random.randint(3, 7),
-        think_us=random.choice((50, 150, 400)) * MS,
+        think_us=1_500 * MS if profile == "quiet" else random.choice((50, 150, 400)) * MS,
         weights=weights,
         load_us=load_us,
         skew_ms=skew_ms,
@@ -200,6 +200,7 @@ def _faults(random: Random, load_us: int, profile: str) -> list[Fault]:
     kinds = {
         "none": (),
         "single": (),
+        "quiet": ("owner_cut",),
         "all": ALL_KINDS,
         "nodes": NODE_KINDS,
         "managers": MANAGER_KINDS,
