@@ -176,7 +176,7 @@ MUTATIONS = (
         "letters are settled before they are taken",
         f"{MANAGER}/letters.py",
         "    office.router.submit(target.shard(), Accept(shard, run), 0, done)\n",
-        "    owner.letters_carried(through)\n",
+        "    owner.letters_carried(run[-1].number)\n",
     ),
     Mutation(
         "a repetition goes under a new id",
