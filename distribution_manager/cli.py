@@ -117,6 +117,7 @@ def run_up(options: argparse.Namespace) -> int:
     cluster = LocalCluster(options.data, regions=options.regions, port=options.port, detached=options.detach)
     stopping = _Stopping()
     cluster.start()
+    stopping.from_now_on()
     for region, endpoint in cluster.endpoints.items():
         print(f"{region:<16} {endpoint}")
     ending = f"stop it with: shadowq down --data {options.data}" if options.detach else "Ctrl-C stops it"
@@ -265,7 +266,7 @@ def _how_it_ended(exit_status: int | None) -> str:
 
 
 class _Stopping:
-    """Ctrl-C, SIGTERM, SIGHUP: the first one that comes while we wait ends the wait; any other interrupts our work."""
+    """Ctrl-C, SIGTERM, SIGHUP: interrupt our work; ``from_now_on`` the first of them only ends the wait."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -273,9 +274,12 @@ class _Stopping:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
 
+    def from_now_on(self) -> None:
+        """There is something to be stopped in order now."""
+        self._waiting = True
+
     def wait(self, timeout_s: float) -> bool:
         """Whether a signal has come."""
-        self._waiting = True
         return self._event.wait(timeout_s)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
