@@ -64,9 +64,13 @@ class Candidate(msgspec.Struct, frozen=True):
 def place(candidates: Sequence[Candidate], region: str, count: int) -> tuple[Replica, ...]:
     """``count`` nodes in distinct regions: one of the creator's region first, then the nearest; the first is primary.
 
+    Nodes that are out of reach come last: their store may not be the one that is known.
+
     Raises NotEnoughRegionsError.
     """
-    ranked = sorted(candidates, key=lambda item: (item.region != region, item.distance_ms, item.node))
+    ranked = sorted(
+        candidates, key=lambda item: (isinf(item.distance_ms), item.region != region, item.distance_ms, item.node)
+    )
     chosen: dict[str, Candidate] = {}
     for item in ranked:
         chosen.setdefault(item.region, item)

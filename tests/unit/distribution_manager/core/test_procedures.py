@@ -52,6 +52,12 @@ def test_placing_takes_one_node_of_a_region_and_the_unreachable_last() -> None:
     assert [replica.node for replica in procedures.place(nodes, "a", 3)] == ["a1", "c", "b"]
 
 
+def test_the_creators_region_comes_last_where_its_node_is_out_of_reach() -> None:
+    nodes = [candidate("own", "a", float("inf")), candidate("b", "b", 40), candidate("c", "c", 300)]
+    assert [replica.node for replica in procedures.place(nodes, "a", 2)] == ["b", "c"]
+    assert [replica.node for replica in procedures.place(nodes, "a", 3)] == ["b", "c", "own"]
+
+
 def test_too_few_regions_are_named() -> None:
     with pytest.raises(procedures.NotEnoughRegionsError, match="3 regions; there are 1: a"):
         procedures.place([candidate("a1", "a", 0), candidate("a2", "a", 0)], "a", 3)
