@@ -7,6 +7,7 @@ repeats a whole procedure where an outcome was unknown: each begins by finding o
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
+from math import isinf
 from types import MappingProxyType
 
 import msgspec
