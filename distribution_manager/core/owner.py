@@ -150,6 +150,9 @@ class ShardOwner:
             self._takeover.on_fenced(node, message)
             self._takeover_moved()
         elif self._replication is not None and message.token == self._replication.token:
+            if self._replication.has_forgotten(node, message):
+                self.lose()
+                return
             if self._replication.fenced(node, message) and self._results is not None:
                 self._commit(self._replication, self._results)
             if self._results is not None and not self._replication.keeps_up(self._replication.acting):

@@ -137,6 +137,12 @@ class Replication:
         if follower is not None:
             follower.state = FollowerState.AWAY
 
+    def has_forgotten(self, node: str, message: Fenced) -> bool:
+        """A store keeps what it has said it holds. One that does not was told to erase the shard, which is deleted."""
+        follower = self.followers.get(node)
+        same_store = follower is not None and follower.incarnation == message.incarnation
+        return same_store and follower is not None and message.last.seq < follower.matched
+
     def fenced(self, node: str, message: Fenced) -> bool:
         """A follower has promised our token and says what it holds. Returns whether that committed anything."""
         follower = self.followers.get(node)
