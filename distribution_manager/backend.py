@@ -14,6 +14,7 @@ from distribution_manager.core.attributes import settings_of
 from distribution_manager.core.messages import Verdict
 from distribution_manager.core.metadata import QueueMetadata
 from distribution_manager.core.moves import MoveTask
+from distribution_manager.core.placement import NotEnoughRegionsError, placements
 from distribution_manager.core.transactions import Outcome, Remove, Transaction
 from distribution_manager.driver import Driver
 from distribution_manager.sqs.backend import ChangedMeanwhile, Executed, NameTaken, QueueGone, Unavailable, Unsupported
@@ -84,8 +85,10 @@ class CoreBackend:
             shadow_factor=factor,
         )
         try:
-            replicas = procedures.place(self._candidates(), self._core.region, 1 + factor)
-        except procedures.NotEnoughRegionsError as error:
+            replicas = placements(self._core.atlas.sites(), 1 + factor, self._core.atlas, {self._core.region: 1.0})[
+                0
+            ].replicas
+        except NotEnoughRegionsError as error:
             raise Unavailable(str(error)) from error
         attempt = self._driver.random_bits()
         try:
@@ -97,18 +100,6 @@ class CoreBackend:
         if created.record is not None:
             self._core.granted(wanted.shard(), created.record.token)
         return created.metadata
-
-    def _candidates(self) -> list[procedures.Candidate]:
-        core = self._core
-        return [
-            procedures.Candidate(
-                record.node,
-                record.region,
-                core.incarnation(record.node) or record.incarnation,
-                core.distance_ms(record.node),
-            )
-            for record in core.directory.nodes.values()
-        ]
 
     async def change_queue(
         self,

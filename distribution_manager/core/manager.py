@@ -12,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 
+from distribution_manager.core.atlas import Atlas
 from distribution_manager.core.directory import Directory
 from distribution_manager.core.handoff import Handoffs
 from distribution_manager.core.letters import carry
@@ -110,6 +111,7 @@ class ManagerCore:
             on_queue=self._queue_changed,
             on_manager=self._manager_changed,
         )
+        self.atlas = Atlas(config.region, self.directory, self.liveness)
         self.router = Router(self)
         self.handoffs = Handoffs(self)
         self.on_commit: Callable[[int, int], None] = lambda operations, wait_ms: None

@@ -6,8 +6,7 @@ repeats a whole procedure where an outcome was unknown: each begins by finding o
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
-from math import isinf
+from collections.abc import Generator, Mapping
 from types import MappingProxyType
 
 import msgspec
@@ -45,43 +44,8 @@ class ChangedMeanwhileError(RejectedError):
     """An attribute is not what the change was made from; ``args[0]`` names it."""
 
 
-class NotEnoughRegionsError(RejectedError):
-    """There are fewer regions with nodes than the shadow factor asks for."""
-
-
 class BusyError(RejectedError):
     """Others change the same thing all the time."""
-
-
-class Candidate(msgspec.Struct, frozen=True):
-    """A node that may hold a replica. ``distance_ms`` from the placing manager; infinite where it is out of reach."""
-
-    node: str
-    region: str
-    incarnation: str
-    distance_ms: float
-
-
-def place(candidates: Sequence[Candidate], region: str, count: int) -> tuple[Replica, ...]:
-    """``count`` nodes in distinct regions: one of the creator's region first, then the nearest; the first is primary.
-
-    Nodes that are out of reach come last: their store may not be the one that is known.
-
-    Raises NotEnoughRegionsError.
-    """
-    ranked = sorted(
-        candidates, key=lambda item: (isinf(item.distance_ms), item.region != region, item.distance_ms, item.node)
-    )
-    chosen: dict[str, Candidate] = {}
-    for item in ranked:
-        chosen.setdefault(item.region, item)
-    if len(chosen) < count:
-        raise NotEnoughRegionsError(
-            f"ShadowFactor {count - 1} needs nodes in {count} regions; there are {len(chosen)}: "
-            f"{', '.join(sorted(chosen)) or 'none'}"
-        )
-    nearest = list(chosen.values())[:count]
-    return tuple(Replica(node=item.node, incarnation=item.incarnation) for item in nearest)
 
 
 class Created(msgspec.Struct, frozen=True):

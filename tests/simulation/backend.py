@@ -9,6 +9,7 @@ from distribution_manager.core import procedures
 from distribution_manager.core.attributes import settings_of
 from distribution_manager.core.messages import Verdict
 from distribution_manager.core.metadata import QueueMetadata
+from distribution_manager.core.placement import NotEnoughRegionsError, placements
 from shadow_nodes.protocol.commands import Command, Configure, Refused, Result, Seal, Summary
 from shadow_nodes.protocol.handles import SESSION_BITS
 from tests.simulation.history import Op
@@ -78,18 +79,11 @@ class Backend:
             shadow_factor=queue["factor"],
         )
         core = self.core
-        candidates = [
-            procedures.Candidate(
-                record.node,
-                record.region,
-                core.incarnation(record.node) or record.incarnation,
-                core.distance_ms(record.node),
-            )
-            for record in core.directory.nodes.values()
-        ]
         try:
-            replicas = procedures.place(candidates, self.process.region, 1 + queue["factor"])
-        except procedures.NotEnoughRegionsError:
+            replicas = placements(core.atlas.sites(), 1 + queue["factor"], core.atlas, {self.process.region: 1.0})[
+                0
+            ].replicas
+        except NotEnoughRegionsError:
             answer("refused", None)
             return
         attempt = random.getrandbits(SESSION_BITS)

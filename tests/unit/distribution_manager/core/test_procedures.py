@@ -8,7 +8,6 @@ import pytest
 from distribution_manager.coordination.memory import MemoryCluster
 from distribution_manager.core import procedures
 from distribution_manager.core.metadata import Owner, QueueMetadata, Replica
-from distribution_manager.core.procedures import Candidate
 from distribution_manager.core.transactions import Outcome, Transaction
 
 T = TypeVar("T")
@@ -30,37 +29,6 @@ def run(cluster: MemoryCluster, procedure: Generator[Transaction, Outcome, T]) -
 @pytest.fixture
 def cluster() -> MemoryCluster:
     return MemoryCluster()
-
-
-def candidate(node: str, region: str, distance_ms: float) -> Candidate:
-    return Candidate(node, region, "1", distance_ms)
-
-
-def test_placing_takes_the_creators_region_then_the_nearest() -> None:
-    nodes = [candidate("far", "r3", 200), candidate("near", "r2", 40), candidate("own", "r1", 90)]
-    assert [replica.node for replica in procedures.place(nodes, "r1", 2)] == ["own", "near"]
-
-
-def test_placing_takes_one_node_of_a_region_and_the_unreachable_last() -> None:
-    nodes = [
-        candidate("a1", "a", 0),
-        candidate("a2", "a", 1),
-        candidate("b", "b", float("inf")),
-        candidate("c", "c", 300),
-    ]
-    assert [replica.node for replica in procedures.place(nodes, "a", 2)] == ["a1", "c"]
-    assert [replica.node for replica in procedures.place(nodes, "a", 3)] == ["a1", "c", "b"]
-
-
-def test_the_creators_region_comes_last_where_its_node_is_out_of_reach() -> None:
-    nodes = [candidate("own", "a", float("inf")), candidate("b", "b", 40), candidate("c", "c", 300)]
-    assert [replica.node for replica in procedures.place(nodes, "a", 2)] == ["b", "c"]
-    assert [replica.node for replica in procedures.place(nodes, "a", 3)] == ["b", "c", "own"]
-
-
-def test_too_few_regions_are_named() -> None:
-    with pytest.raises(procedures.NotEnoughRegionsError, match="3 regions; there are 1: a"):
-        procedures.place([candidate("a1", "a", 0), candidate("a2", "a", 0)], "a", 3)
 
 
 def test_a_created_queue_is_owned_and_found_again(cluster: MemoryCluster) -> None:
