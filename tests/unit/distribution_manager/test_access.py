@@ -10,6 +10,7 @@ import pytest
 
 from distribution_manager import cli
 from distribution_manager.access import Access, KeysFile
+from distribution_manager.cli.arguments import FAILED
 from distribution_manager.config import ConfigError, ManagerConfig
 from distribution_manager.core.directory import Directory
 from distribution_manager.core.metadata import AccessKeyRecord, encode_record
@@ -106,7 +107,7 @@ def test_the_directory_follows_etcd() -> None:
     ],
 )
 def test_misuse_of_keys(arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["keys", *arguments]) == cli.FAILED
+    assert cli.main(["keys", *arguments]) == FAILED
     said = capsys.readouterr()
     assert said.err.startswith(f"shadowq: {text}")
     assert len(said.err.splitlines()) == 1

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from distribution_manager import cli
+from distribution_manager.cli import local, processes
+from distribution_manager.cli.arguments import FAILED, MISUSED
 from distribution_manager.config import ManagerConfig
 from distribution_manager.drills.commands import Commands
 from distribution_manager.drills.plan import PORT_DEFAULT, plan
@@ -36,7 +38,7 @@ def test_defaults() -> None:
 def test_misuse_is_one_line(arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         cli.main(arguments)
-    assert raised.value.code == cli.MISUSED
+    assert raised.value.code == MISUSED
     error = capsys.readouterr().err
     assert len(error.strip().splitlines()) == 1
     assert text in error
@@ -44,13 +46,13 @@ def test_misuse_is_one_line(arguments: list[str], text: str, capsys: pytest.Capt
 
 
 def test_a_wrong_manager_setting_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["manager", "--name", "m", "--region", "r"]) == cli.FAILED
+    assert cli.main(["manager", "--name", "m", "--region", "r"]) == FAILED
     assert capsys.readouterr().err == "shadowq: etcd: is needed: etcd's client endpoints, host:port, comma-separated\n"
 
 
 def test_etcd_out_of_reach_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(cli, "ETCD_WAIT_S", 0.01)
-    assert cli.main(["manager", "--name", "m", "--region", "r", "--etcd", "127.0.0.1:1"]) == cli.FAILED
+    monkeypatch.setattr(processes, "ETCD_WAIT_S", 0.01)
+    assert cli.main(["manager", "--name", "m", "--region", "r", "--etcd", "127.0.0.1:1"]) == FAILED
     assert capsys.readouterr().err.startswith("shadowq: etcd: cannot be reached at 127.0.0.1:1: start it, or")
 
 
@@ -95,7 +97,7 @@ def test_what_up_starts_parses(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("endpoints", [{"a": "http://x:1"}, {"a": "http://x:1", "b": "http://x:2", "c": "http://x:3"}])
 def test_the_snippet_is_python(endpoints: dict[str, str]) -> None:
-    code = cli.snippet(endpoints)
+    code = local.snippet(endpoints)
     ast.parse(code)
     for endpoint in list(endpoints.values())[:2]:
         assert endpoint in code

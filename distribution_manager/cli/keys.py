@@ -7,20 +7,19 @@ Invariant: a secret is printed once, when it is made, and nowhere else; with a k
 from __future__ import annotations
 
 import argparse
-import asyncio
 import secrets
 import string
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
-from distribution_manager.config import Address, ConfigError, parse_addresses
+from distribution_manager.cli.etcd import add_etcd_options, with_etcd
+from distribution_manager.config import ConfigError
 from distribution_manager.coordination.etcd import EtcdCoordination
-from distribution_manager.coordination.etcd_settings import EtcdSettings
 from distribution_manager.core.metadata import (
     AccessKeyRecord,
     Grant,
@@ -29,7 +28,6 @@ from distribution_manager.core.metadata import (
     encode_record,
 )
 from distribution_manager.core.transactions import ABSENT, Compare, Put, Remove, Transaction
-from distribution_manager.drills.state import load_state
 from distribution_manager.sqs.access.keys import InvalidKeyError, check_record
 from distribution_manager.sqs.access.vault import Vault, VaultError
 
@@ -37,8 +35,6 @@ ID_PREFIX = "SQKA"
 ID_CHARACTERS = 16
 SECRET_BYTES = 30
 """40 characters, as AWS's secrets have."""
-
-T = TypeVar("T")
 
 
 def add_commands(commands: Any) -> None:
@@ -74,12 +70,7 @@ def add_commands(commands: Any) -> None:
 def _action(actions: Any, name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text)
     parser.set_defaults(run=run)
-    parser.add_argument("--data", type=Path, metavar="DIR", help="a local cluster's data directory (default: .shadowq)")
-    parser.add_argument("--etcd", metavar="X", help="instead: etcd's client endpoints, host:port, comma-separated")
-    parser.add_argument("--cluster", default="shadowq", metavar="X", help="with --etcd: the cluster's name")
-    for option in ("ca", "cert", "key", "password-file"):
-        parser.add_argument(f"--etcd-{option}", type=Path, metavar="FILE", help="as of shadowq manager")
-    parser.add_argument("--etcd-user", default="", metavar="X", help="as of shadowq manager")
+    add_etcd_options(parser)
     return parser
 
 
@@ -125,7 +116,7 @@ def run_create(options: argparse.Namespace) -> int:
         outcome = await etcd.transact(Transaction([Compare(key, ABSENT)], [Put(key, encode_record(record))]))
         return outcome.succeeded
 
-    if not _with_etcd(options, create):
+    if not with_etcd(options, create):
         raise ConfigError(f"access key id: {access_key_id} is taken: try again")
     if not record.sealed:
         print(
@@ -143,7 +134,7 @@ def run_list(options: argparse.Namespace) -> int:
         snapshot = await etcd.list_prefix(access_key_key(""))
         return [decode_record(AccessKeyRecord, item.key, item.value) for item in snapshot.items]
 
-    shown = [_shown(record) for record in _with_etcd(options, read)]
+    shown = [_shown(record) for record in with_etcd(options, read)]
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(shown), indent=2).decode())
         return 0
@@ -177,51 +168,7 @@ def run_revoke(options: argparse.Namespace) -> int:
                 await etcd.transact(Transaction([], [Remove(key)]))
         return missing
 
-    missing = _with_etcd(options, revoke)
+    missing = with_etcd(options, revoke)
     if missing:
         raise ConfigError(f"{', '.join(missing)}: there is no such access key: see shadowq keys list")
     return 0
-
-
-# --- etcd ----------------------------------------------------------------------------------------------------------
-
-
-def _with_etcd(options: argparse.Namespace, work: Callable[[EtcdCoordination], Awaitable[T]]) -> T:
-    """Raises ConfigError, ShadowQError."""
-    settings = _settings(options)
-
-    async def run() -> T:
-        etcd = EtcdCoordination(settings)
-        await etcd.start()
-        try:
-            return await work(etcd)
-        finally:
-            await etcd.close()
-
-    return asyncio.run(run())
-
-
-def _settings(options: argparse.Namespace) -> EtcdSettings:
-    """Raises ConfigError."""
-    if options.etcd is None:
-        data = options.data or Path(".shadowq")
-        state = load_state(data)
-        if state is None:
-            raise ConfigError(f"data: {data} holds no cluster: name one with --data, or etcd with --etcd and --cluster")
-        return EtcdSettings(state.cluster, (str(Address("127.0.0.1", state.members["etcd"].ports["client"])),))
-    try:
-        endpoints = tuple(str(address) for address in parse_addresses(options.etcd))
-        password = ""
-        if options.etcd_password_file is not None:
-            password = options.etcd_password_file.read_text().strip()
-        return EtcdSettings(
-            options.cluster,
-            endpoints,
-            ca=options.etcd_ca,
-            cert=options.etcd_cert,
-            key=options.etcd_key,
-            user=options.etcd_user,
-            password=password,
-        )
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"etcd: {error}") from error
