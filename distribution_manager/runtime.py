@@ -34,6 +34,7 @@ from distribution_manager.sqs.config import SqsConfig
 from distribution_manager.sqs.connections import ConnectionBounds
 from distribution_manager.sqs.handler import make_handler, make_server
 from distribution_manager.tls import Certificates
+from distribution_manager.undertaker import Undertaker
 from shadow_nodes.collector import Collector
 from shadow_nodes.logs import log_to_stderr
 from shadow_nodes.protocol.errors import OutcomeUnknownError, RejectedError
@@ -97,6 +98,7 @@ class Manager:
         self.driver.start()
         self._start_task(self.certificates.watch())
         self._start_task(MoveRunner(self.driver, self.backend).run())
+        self._start_task(Undertaker(self.driver, self.backend).run())
         if self.access.keys_file is not None:
             self._start_task(self.access.keys_file.watch())
         for address in config.nodes:

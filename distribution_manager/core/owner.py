@@ -99,6 +99,11 @@ class ShardOwner:
     def replication(self) -> Replication | None:
         return self._replication
 
+    @property
+    def sealed(self) -> bool:
+        """The queue is being deleted."""
+        return self._sequencer.sealed
+
     # --- requests --------------------------------------------------------------------------------------------------
 
     def submit(self, request: Request) -> None:
