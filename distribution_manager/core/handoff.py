@@ -74,7 +74,7 @@ class Handoffs:
             return
         for name, item in sorted(directory.managers.items()):
             if item.region == home.region and self._holdings.reachable(Owner(manager=name, life=item.life)):
-                self._holdings.send_to_manager(name, Handoff(shard, record.epoch))
+                self._holdings.send_to_manager(name, self._offer(shard, record.epoch))
                 return
 
     def release(self) -> None:
@@ -89,10 +89,16 @@ class Handoffs:
             if owner.phase is Phase.SERVING and others:
                 home = directory.nodes.get(owner.record.primary)
                 best = min(others, key=lambda item: home is None or item.region != home.region)
-                self._holdings.send_to_manager(best.manager, Handoff(shard, owner.record.epoch))
+                self._holdings.send_to_manager(best.manager, self._offer(shard, owner.record.epoch))
+
+    def _offer(self, shard: ShardKey, epoch: int) -> Handoff:
+        return Handoff(shard, epoch, self._holdings.owners[shard].demand.weights(self._holdings.now.monotonic_ms))
 
     def offered(self, message: Handoff) -> None:
         """An owner asks this manager to take its shard. A late or repeated offer does nothing."""
         epoch, _ = self._holdings.directory.epoch_and_owner(message.shard)
         if message.shard not in self._holdings.owners and epoch <= message.epoch:
             self._holdings.take(message.shard)
+            owner = self._holdings.owners.get(message.shard)
+            if owner is not None:
+                owner.demand.inherit(message.clients)

@@ -79,10 +79,14 @@ class Reply(Value, frozen=True, tag=5):
 
 
 class Handoff(Value, frozen=True, tag=6):
-    """The sender owns the shard under this epoch and asks the receiver to take it. Not answered."""
+    """The sender owns the shard under this epoch and asks the receiver to take it. Not answered.
+
+    ``clients``: how much the clients of each region use it, as the sender has counted: see demand.py.
+    """
 
     shard: ShardKey
     epoch: int
+    clients: dict[str, float] = {}
 
 
 ManagerMessage = Greeting | ManagerPing | ManagerPong | Forward | Reply | Handoff

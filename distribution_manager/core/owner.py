@@ -12,6 +12,7 @@ import enum
 
 from distribution_manager.core.attributes import settings_of
 from distribution_manager.core.confirmation import Confirmation
+from distribution_manager.core.demand import Demand
 from distribution_manager.core.desk import ReceiveDesk
 from distribution_manager.core.limits import (
     CLOCK_PATIENCE_MS,
@@ -69,7 +70,8 @@ class Phase(enum.Enum):
 
 
 class ShardOwner:
-    """``record`` is the shard's as this owner last knew it. ``took_ms``: how long it took to serve."""
+    """``record`` is the shard's as this owner last knew it. ``took_ms``: how long it took to serve. ``demand``: by whom
+    it is used."""
 
     def __init__(
         self, shard: ShardKey, me: Owner, around: Surroundings, record: ShardRecord, revision: int, *, granted: bool
@@ -78,6 +80,7 @@ class ShardOwner:
         self.phase = Phase.TAKING
         self.record = record
         self.took_ms = 0
+        self.demand = Demand(around.now.monotonic_ms)
         self._me = me
         self._around = around
         self._takeover: Takeover | None = Takeover(shard, me, around, record, revision, granted=granted)
@@ -114,6 +117,8 @@ class ShardOwner:
         if len(self._sequencer.waiting) + len(self._desk) >= OPERATIONS_WAITING_MAX:
             request.finish(request, Verdict.EXPIRED, None, None)
             return
+        sent = len(request.command.messages) if type(request.command) is Send else 0
+        self.demand.count(request.region, sent, self._around.now.monotonic_ms)
         if request.command is None:
             self._confirmation.waiting.append(request)
         elif isinstance(request.command, Receive) and not (request.is_first_attempt or request.repeated):

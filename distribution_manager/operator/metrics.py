@@ -110,7 +110,23 @@ class _CoreCollector(Collector):
         lags = GaugeMetricFamily(
             "shadowq_replica_lag_entries", "Entries that a replica lacks", labels=["shard", "node"]
         )
+        operations = CounterMetricFamily(
+            "shadowq_shard_operations", "Client operations that an owned shard was given", labels=["shard"]
+        )
+        sent = CounterMetricFamily(
+            "shadowq_shard_messages_sent", "Messages that clients sent to an owned shard", labels=["shard"]
+        )
+        clients = GaugeMetricFamily(
+            "shadowq_shard_clients_share",
+            "Share of an owned shard's operations that came in at a region, newer ones counting more",
+            labels=["shard", "region"],
+        )
         for shard, owner in list(self._core.owners.items())[:SHARDS_SHOWN_MAX]:
+            operations.add_metric([shard], owner.demand.operations_total)
+            sent.add_metric([shard], owner.demand.messages_total)
+            weights = owner.demand.weights(self._core.now.monotonic_ms)
+            for region, weight in weights.items():
+                clients.add_metric([shard, region], weight / sum(weights.values()))
             replication = owner.replication
             if owner.phase is not Phase.SERVING or replication is None:
                 continue
@@ -119,3 +135,6 @@ class _CoreCollector(Collector):
                 lags.add_metric([shard, node], max(0, replication.commit_seq - follower.matched))
         yield epochs
         yield lags
+        yield operations
+        yield sent
+        yield clients
