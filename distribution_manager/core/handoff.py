@@ -43,8 +43,11 @@ class Handoffs:
         self._wanted: dict[ShardKey, tuple[str, int]] = {}
         """The node that is to be primary, and until when that is pursued."""
 
-    def promote(self, shard: ShardKey, node: str) -> str:
-        """Begins to move a shard of ours. Returns why it cannot be done; "" where it is on its way, or so already."""
+    def promote(self, shard: ShardKey, node: str, cause: str) -> str:
+        """Begins to move a shard of ours, for a cause (causes.py) that its log keeps.
+
+        Returns why it cannot be done; "" where it is on its way, or so already.
+        """
         owner = self._holdings.owners.get(shard)
         if owner is None or owner.phase is not Phase.SERVING:
             return "this manager does not own the shard"
@@ -55,7 +58,7 @@ class Handoffs:
         if owner.record.primary == node:
             self.record_changed(shard, owner.record)
         else:
-            owner.want_primary(node, until_ms)
+            owner.want_primary(node, until_ms, cause)
         return ""
 
     def record_changed(self, shard: ShardKey, record: ShardRecord) -> None:

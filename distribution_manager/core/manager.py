@@ -12,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 
+from distribution_manager.core import causes
 from distribution_manager.core.atlas import Atlas
 from distribution_manager.core.directory import Directory
 from distribution_manager.core.handoff import Handoffs
@@ -297,13 +298,19 @@ class ManagerCore:
             if not self._my_turn(shard, record, holder):
                 return None
         granted = self._granted.pop(shard, None) == record.token and holder == self.me
-        return self._take(shard, record, revision, granted=granted)
+        if granted:
+            cause = causes.CREATED
+        elif holder is not None and holder.manager == self.config.manager:
+            cause = causes.RESTARTED
+        else:
+            cause = causes.GONE
+        return self._take(shard, record, revision, granted=granted, cause=cause)
 
     def take(self, shard: ShardKey) -> None:
         """Takes a shard over from an owner that lives, and has asked for it."""
         known = self.directory.shards.get(shard)
         if known is not None and self.directory.metadata(shard) is not None and shard not in self.owners:
-            self._take(shard, *known, granted=False)
+            self._take(shard, *known, granted=False, cause=causes.HANDOFF)
 
     def serving(self, shard: ShardKey) -> None:
         self.on_ownership("serving", self.owners[shard])
@@ -326,10 +333,10 @@ class ManagerCore:
                 continue
             self._take_if_due(shard)
 
-    def _take(self, shard: ShardKey, record: ShardRecord, revision: int, *, granted: bool) -> ShardOwner:
+    def _take(self, shard: ShardKey, record: ShardRecord, revision: int, *, granted: bool, cause: str) -> ShardOwner:
         self._candidate_since.pop((shard, record.epoch), None)
         self.takeovers += 1
-        owner = ShardOwner(shard, self.me, self, record, revision, granted=granted)
+        owner = ShardOwner(shard, self.me, self, record, revision, granted=granted, cause=cause)
         self.owners[shard] = owner
         return owner
 

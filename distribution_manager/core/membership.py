@@ -9,16 +9,24 @@ Sources: Ongaro & Ousterhout 2014, section 6; Lamport, Malkhi & Zhou 2009.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
+from distribution_manager.core import causes
 from distribution_manager.core.limits import MEMBERSHIP_RETRY_MS
 from distribution_manager.core.metadata import Replica, ShardRecord, decode_record, encode_record, record_key
 from distribution_manager.core.replication import Replication
 from distribution_manager.core.request import Surroundings
 from distribution_manager.core.transactions import Compare, Outcome, Put, Transaction
 from shadow_nodes.protocol.commands import ShardKey
+
+
+class Wanted(NamedTuple):
+    """A change: the record as it is to be, and why (see causes.py)."""
+
+    record: ShardRecord
+    cause: str
 
 
 class Holder(Protocol):
@@ -29,9 +37,9 @@ class Holder(Protocol):
     @property
     def replication(self) -> Replication | None: ...
 
-    def promotion_wanted(self) -> str | None: ...
+    def promotion_wanted(self) -> tuple[str, str] | None: ...
 
-    def record_changed(self, record: ShardRecord) -> None: ...
+    def record_changed(self, record: ShardRecord, cause: str) -> None: ...
 
     def lose(self) -> None: ...
 
@@ -42,8 +50,8 @@ class Membership:
         self.revision = revision
         self._holder = holder
         self._around = around
-        self._wanted: ShardRecord | None = None
-        self._planned: tuple[str, int] | None = None
+        self._wanted: Wanted | None = None
+        self._planned: tuple[str, int, str] | None = None
         self._asked_ms = -MEMBERSHIP_RETRY_MS
         self._asking = False
 
@@ -68,7 +76,7 @@ class Membership:
         else:
             self._around.wake(self._holder.shard, self._asked_ms + MEMBERSHIP_RETRY_MS)
 
-    def _with_new_stores(self) -> ShardRecord | None:
+    def _with_new_stores(self) -> Wanted | None:
         """A replica whose node has a store of another incarnation is replaced by that, once it has caught up."""
         replication = self._holder.replication
         assert replication is not None
@@ -81,23 +89,27 @@ class Membership:
             if follower.incarnation == incarnation and caught_up:
                 newcomer = Replica(node=replica.node, incarnation=incarnation)
                 replicas = tuple(newcomer if item == replica else item for item in self.record.replicas)
-                return msgspec.structs.replace(self.record, replicas=replicas, version=self.record.version + 1)
+                record = msgspec.structs.replace(self.record, replicas=replicas, version=self.record.version + 1)
+                return Wanted(record, causes.NEW_STORE)
             self._around.wake(self._holder.shard, self._around.now.monotonic_ms + MEMBERSHIP_RETRY_MS)
         return None
 
-    def want_primary(self, node: str, until_ms: int) -> None:
+    def want_primary(self, node: str, until_ms: int, cause: str) -> None:
         """A planned promotion, of a node of the set."""
-        self._planned = (node, until_ms)
+        self._planned = (node, until_ms, cause)
 
-    def _with_new_primary(self) -> ShardRecord | None:
-        node = self._planned_primary() or self._holder.promotion_wanted()
-        return None if node is None else msgspec.structs.replace(self.record, primary=node)
+    def _with_new_primary(self) -> Wanted | None:
+        found = self._planned_primary() or self._holder.promotion_wanted()
+        if found is None:
+            return None
+        node, cause = found
+        return Wanted(msgspec.structs.replace(self.record, primary=node), cause)
 
-    def _planned_primary(self) -> str | None:
+    def _planned_primary(self) -> tuple[str, str] | None:
         """No promotion to a replica that lags: it is waited for, for a while."""
         if self._planned is None:
             return None
-        node, until_ms = self._planned
+        node, until_ms, cause = self._planned
         now_ms = self._around.now.monotonic_ms
         if now_ms >= until_ms or node == self.record.primary:
             self._planned = None
@@ -105,21 +117,21 @@ class Membership:
         replication = self._holder.replication
         assert replication is not None
         if any(follower.node == node for follower in replication.current_voters()):
-            return node
+            return node, cause
         self._around.wake(self._holder.shard, now_ms + MEMBERSHIP_RETRY_MS)
         return None
 
-    def _begin(self, wanted: ShardRecord) -> None:
+    def _begin(self, wanted: Wanted) -> None:
         replication = self._holder.replication
         assert replication is not None
         self._wanted = wanted
-        if wanted.replicas != self.record.replicas:
-            replication.set_voters(self.record.replicas, wanted.replicas)
+        if wanted.record.replicas != self.record.replicas:
+            replication.set_voters(self.record.replicas, wanted.record.replicas)
         self._asked_ms = self._around.now.monotonic_ms
         self._asking = True
         key = record_key(self._holder.shard)
         self._around.transact(
-            Transaction([Compare(key, self.revision)], [Put(key, encode_record(wanted))], [key]), self._answered
+            Transaction([Compare(key, self.revision)], [Put(key, encode_record(wanted.record))], [key]), self._answered
         )
 
     def _read_again(self) -> None:
@@ -150,12 +162,13 @@ class Membership:
         unchanged = revision == self.revision
         if unchanged and not self._retry_is_safe():
             return
+        cause = "" if self._wanted is None else self._wanted.cause
         self.record, self.revision, self._wanted = record, revision, None
         replication.set_voters(record.replicas)
         kept = {replica.node for replica in record.replicas}
         for node in [node for node in replication.followers if node not in kept]:
             replication.unfollow(node)
-        self._holder.record_changed(record)
+        self._holder.record_changed(record, cause)
 
     def _retry_is_safe(self) -> bool:
         """An unchanged record after an unknown outcome may still be changed by the transaction on its way.

@@ -38,6 +38,7 @@ from shadow_nodes.protocol.commands import (
     Command,
     Configure,
     Delete,
+    Note,
     Open,
     Purge,
     Receive,
@@ -74,7 +75,15 @@ class ShardOwner:
     it is used."""
 
     def __init__(
-        self, shard: ShardKey, me: Owner, around: Surroundings, record: ShardRecord, revision: int, *, granted: bool
+        self,
+        shard: ShardKey,
+        me: Owner,
+        around: Surroundings,
+        record: ShardRecord,
+        revision: int,
+        *,
+        granted: bool,
+        cause: str = "",
     ) -> None:
         self.shard = shard
         self.phase = Phase.TAKING
@@ -82,6 +91,7 @@ class ShardOwner:
         self.took_ms = 0
         self.demand = Demand(around.now.monotonic_ms)
         self._me = me
+        self._cause = cause
         self._around = around
         self._takeover: Takeover | None = Takeover(shard, me, around, record, revision, granted=granted)
         self._replication: Replication | None = None
@@ -213,7 +223,8 @@ class ShardOwner:
         metadata = self._around.metadata(self.shard)
         assert metadata is not None, "checked before"
         self._settings = settings_of(metadata)
-        self._sequencer.add(Open(self._me.manager))
+        record = self.record
+        self._sequencer.add(Open(self._me.manager, self._cause, record.primary, _nodes(record), record.version))
         self._sequencer.add(Configure(self._settings))
         self._desk.sequenced(*self._sequencer.append(replication, []))
         for node, answer in takeover.fenced.items():
@@ -312,7 +323,7 @@ class ShardOwner:
         """A standard queue's sends and deletes cannot fail once sequenced: a sealed shard's owner sequences none."""
         if isinstance(command, Send | Delete):
             return self._settings.fifo
-        return not isinstance(command, Purge | Seal | Settle | Tick | Configure | Open)
+        return not isinstance(command, Purge | Seal | Settle | Tick | Configure | Open | Note)
 
     # --- confirmation ----------------------------------------------------------------------------------------------
 
@@ -447,21 +458,22 @@ class ShardOwner:
 
     # --- the record ------------------------------------------------------------------------------------------------
 
-    def promotion_wanted(self) -> str | None:
-        """The node that should be primary instead of the one that is."""
+    def promotion_wanted(self) -> tuple[str, str] | None:
+        """The node that should be primary instead of the one that is, and why."""
         return None if self._results is None else self._results.successor()
 
-    def want_primary(self, node: str, until_ms: int) -> None:
+    def want_primary(self, node: str, until_ms: int, cause: str) -> None:
         """Makes a node of the set primary as soon as it keeps up; given up at ``until_ms``."""
         if self._membership is not None:
-            self._membership.want_primary(node, until_ms)
+            self._membership.want_primary(node, until_ms, cause)
             self._around.wake(self.shard, self._around.now.monotonic_ms)
 
-    def record_changed(self, record: ShardRecord) -> None:
-        """Our own change to the record has happened."""
+    def record_changed(self, record: ShardRecord, cause: str) -> None:
+        """Our own change to the record has happened. It is written to the log, for audit."""
         if self.phase is Phase.LOST:
             return
-        self.record = record
+        before, self.record = self.record, record
+        self._sequencer.add(Note(cause, before.primary, record.primary, _nodes(before), _nodes(record), record.version))
         self._around.record_changed(self.shard, record)
         if self._results is not None and self._replication is not None:
             self._results.promoted(record.primary)
@@ -481,3 +493,7 @@ class ShardOwner:
         for request in requests:
             if not request.finished:
                 request.finish(request, Verdict.RETRY, None, None)
+
+
+def _nodes(record: ShardRecord) -> list[str]:
+    return [replica.node for replica in record.replicas]

@@ -11,6 +11,7 @@ from collections import deque
 
 import msgspec
 
+from distribution_manager.core import causes
 from distribution_manager.core.limits import (
     PRIMARY_DISTANCE_MARGIN_MS,
     PRIMARY_SILENT_MS,
@@ -175,15 +176,17 @@ class Results:
 
     # --- the primary -----------------------------------------------------------------------------------------------
 
-    def successor(self) -> str | None:
-        """The node that should be primary instead of one that is out of reach, silent or too far from the owner."""
+    def successor(self) -> tuple[str, str] | None:
+        """The node that should be primary instead of one out of reach, silent or too far from the owner; and why."""
         replication = self._replication
         if self._passed_over_ms is None or replication.acting in {"", self.primary}:
             return None
-        if self._primary_well() and self._near_enough(replication.acting):
+        well = self._primary_well()
+        if well and self._near_enough(replication.acting):
             return None
-        waited_ms = self._around.now.monotonic_ms - self._passed_over_ms
-        return replication.acting if waited_ms >= PROMOTE_AFTER_MS else None
+        if self._around.now.monotonic_ms - self._passed_over_ms < PROMOTE_AFTER_MS:
+            return None
+        return replication.acting, causes.DISTANCE if well else causes.FAILURE
 
     def _primary_well(self) -> bool:
         """Whether the primary keeps up and has not been silent: one that is only slow keeps its place."""

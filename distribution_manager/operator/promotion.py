@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import aiohttp
 from aiohttp import web
 
+from distribution_manager.core import causes
 from distribution_manager.core.manager import ManagerCore
 from distribution_manager.core.metadata import ShardRecord
 from distribution_manager.core.owner import Phase
@@ -62,7 +63,7 @@ class PromotionApi:
                 reason = await self._ask_owner(record, request)
                 break
             self._promoter.enter()
-            reason = self._core.handoffs.promote(shard, node)
+            reason = self._core.handoffs.promote(shard, node, causes.BY_HAND)
             if owner.phase is Phase.SERVING:
                 break
             await asyncio.sleep(POLL_SECONDS)

@@ -78,9 +78,18 @@ class Letter(Value, frozen=True):
 
 
 class Open(Value, frozen=True, tag=1):
-    """The first entry of an epoch: once it is committed, so is everything before it."""
+    """The first entry of an epoch: once it is committed, so is everything before it.
+
+    The rest is for the log's readers: why the shard was taken, and its record as the owner found it.
+    """
 
     owner: str
+    cause: str = ""
+    primary: str = ""
+    replicas: list[str] = []
+    """Nodes."""
+    version: int = 0
+    """Of the replica set."""
 
 
 class Configure(Value, frozen=True, tag=2):
@@ -152,7 +161,21 @@ class Move(Value, frozen=True, tag=12):
     target: str = ""
 
 
-Command = Open | Configure | Send | Receive | Delete | ChangeVisibility | Purge | Tick | Seal | Accept | Settle | Move
+class Note(Value, frozen=True, tag=13):
+    """For the log's readers: the owner has changed the shard's record, from one primary and set of nodes to another."""
+
+    cause: str
+    primary_before: str
+    primary: str
+    replicas_before: list[str]
+    replicas: list[str]
+    version: int
+    """Of the replica set, after the change."""
+
+
+Command = (
+    Open | Configure | Send | Receive | Delete | ChangeVisibility | Purge | Tick | Seal | Accept | Settle | Move | Note
+)
 
 
 class Operation(Value, frozen=True):
@@ -252,7 +275,7 @@ class Moved(Value, frozen=True, tag=24):
 
 
 Result = Refused | Sent | Batch | Items | Moved
-"""None stands for plain success: Open, Configure, Purge, Tick, Seal, Accept, Settle, standard Send; a Delete or
+"""None stands for plain success: Open, Configure, Purge, Tick, Seal, Accept, Settle, Note, standard Send; a Delete or
 ChangeVisibility all of whose items were done."""
 
 

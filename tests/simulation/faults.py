@@ -10,6 +10,7 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
 
+from distribution_manager.core import causes
 from distribution_manager.core.metadata import ShardRecord, decode_record
 from tests.simulation.etcd_front import ETCD
 from tests.simulation.loop import MS, SECOND
@@ -139,7 +140,7 @@ class Faults:
         shard = random.choice(sorted(core.owners))
         node = random.choice(core.owners[shard].record.replicas).node
         manager.enter()
-        return None if core.handoffs.promote(shard, node) == "" else False
+        return None if core.handoffs.promote(shard, node, causes.BY_HAND) == "" else False
 
     def _node_slow_disk(self, random: Random, fault: Fault) -> Callable[[], None]:
         node = self._node(random)

@@ -24,6 +24,7 @@ from shadow_nodes.protocol.commands import (
     Entry,
     Letter,
     Move,
+    Note,
     Open,
     Operation,
     Purge,
@@ -132,7 +133,7 @@ class Machine:
                 upkeep.configure(state, command)
             case Seal():
                 state.sealed = True
-            case Open():
+            case Open() | Note():
                 pass
         return None
 

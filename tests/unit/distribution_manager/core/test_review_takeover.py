@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from review_world import EPOCH_MS, SHARD, Manager, Node, World
 
+from distribution_manager.core import causes
 from distribution_manager.core.messages import Verdict
 from distribution_manager.core.replication import FollowerState, Replication
 from distribution_manager.core.request import Now, Request
@@ -123,7 +124,7 @@ def test_an_owner_that_was_replaced_learns_it_from_a_refused_confirmation() -> N
     old, new = world.managers["m1"], world.managers["m2"]
     old.watch.interrupted = True
     record, revision = new.core.directory.shards[SHARD]
-    new.step(lambda: new.core._take(SHARD, record, revision, granted=False))
+    new.step(lambda: new.core._take(SHARD, record, revision, granted=False, cause=causes.GONE))
     world.run(500)
     assert world.ask(Receive(10), within_ms=3_000) == (Verdict.DONE, EMPTY, None)
 

@@ -1,0 +1,28 @@
+"""Why a shard got another owner, primary or replica: words that its operation log keeps, for those who read it later.
+
+Whoever changes a shard's record says why in a word or two: one of these, or one of its own.
+"""
+
+from __future__ import annotations
+
+# --- of a takeover -------------------------------------------------------------------------------------------------
+
+CREATED = "created"
+"""The manager that created the queue owns it first."""
+RESTARTED = "owner restarted"
+"""The same manager, under another life or after it had lost the shard."""
+GONE = "owner gone"
+"""A quorum of the shard's nodes has its link closed, or silent; or there was none."""
+HANDOFF = "handoff"
+"""The owner before asked for it: planned."""
+
+# --- of a change of the primary or of the replica set --------------------------------------------------------------
+
+BY_HAND = "by hand"
+"""An operator asked for it."""
+FAILURE = "failure"
+"""The primary was out of reach, or silent."""
+DISTANCE = "distance"
+"""The primary was well, but far from the owner that has taken over."""
+NEW_STORE = "new store"
+"""The node came back with an empty store, and has been filled."""
