@@ -87,8 +87,8 @@ class Sequencer:
                 request.finish(request, Verdict.GONE, None, None)
 
     def drain(self) -> list[Request]:
-        """Everything, to be handed back."""
-        requests = [*self.waiting, *(request for item in self._under_way for request in item.requests)]
+        """Everything, to be handed back, in the order in which it came."""
+        requests = [*(request for item in self._under_way for request in item.requests), *self.waiting]
         self.waiting.clear()
         self.promised_messages = 0
         self._under_way.clear()

@@ -1,6 +1,7 @@
 """Deliberate faults: each is put into a copy of the code, alone, and the simulation must find it.
 
-python -m tests.simulation.mutations [--only WORD] [--seeds 400]: prints a row of docs/simulation.md's table for each.
+python -m tests.simulation.mutations [--only WORD] [--seeds 400]: prints a row of docs/simulation.md's table for each,
+with the scenario scripts that do not read as before.
 """
 
 from __future__ import annotations
@@ -241,12 +242,23 @@ def apply(mutation: Mutation, root: Path) -> None:
 def copy_to(root: Path) -> None:
     """The code as it was committed last: what others are just changing has no part in this."""
     archive = subprocess.run(
-        ["git", "archive", "HEAD", "distribution_manager", "shadow_nodes", "tests/simulation"],
+        ["git", "archive", "HEAD", "distribution_manager", "shadow_nodes", "tests/simulation", "tests/scenarios"],
         cwd=ROOT,
         capture_output=True,
         check=True,
     )
     subprocess.run(["tar", "x", "-C", str(root)], input=archive.stdout, check=True)
+
+
+def _python(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=root,
+        env={"PYTHONPATH": str(root), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def hunt(mutation: Mutation | None, seeds: int) -> str:
@@ -258,20 +270,16 @@ def hunt(mutation: Mutation | None, seeds: int) -> str:
             apply(mutation, root)
         profile = "all" if mutation is None else mutation.profile
         start = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.simulation", "--seeds", f"1-{seeds}", "--stop", "--profile", profile],
-            cwd=root,
-            env={"PYTHONPATH": str(root), "PATH": ""},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        scripts = re.findall(r"^--- (\w+)\.txt", _python(root, "tests.scenarios").stdout, re.MULTILINE)
+        done = _python(root, "tests.simulation", "--seeds", f"1-{seeds}", "--stop", "--profile", profile)
     name = "none: the code as it is" if mutation is None else mutation.name
     match = re.search(r"seed (\d+): (?:invalid|unknown): ([^:]*): ([^\n]*)", done.stdout)
     if match is None:
-        return f"| {name} | not in {seeds} seeds | | {done.stderr[-200:] if done.returncode not in (0, 1) else ''} |"
+        error = done.stderr[-200:] if done.returncode not in (0, 1) else ""
+        return f"| {name} | not in {seeds} seeds | | {', '.join(scripts)} | {error}"
+    seed = match[1] if profile == "all" else f"{match[1]} of `{profile}`"
     detail = match[3][:70].replace("|", "/")
-    return f"| {name} | {match[1]} | {match[2]} | {detail} | {time.monotonic() - start:.0f} s"
+    return f"| {name} | {seed} | {match[2]} | {', '.join(scripts)} | {detail}, {time.monotonic() - start:.0f} s"
 
 
 def main() -> int:
