@@ -37,6 +37,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from distribution_manager.core import causes
 from distribution_manager.core.metadata import ShardRecord, decode_record, record_key
 from shadow_nodes.core.replica import Replica
 from shadow_nodes.protocol.commands import (
@@ -146,7 +147,7 @@ class Script:
         manager = self._manager(words[0])
         assert manager.core is not None
         core = manager.core
-        manager.step(lambda: self._refused(core.handoffs.promote(SHARD, words[1])))
+        manager.step(lambda: self._refused(core.handoffs.promote(SHARD, words[1], causes.BY_HAND)))
 
     def _refused(self, why: str) -> None:
         if why:
