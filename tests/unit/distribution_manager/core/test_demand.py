@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from distribution_manager.core import causes
 from distribution_manager.core.demand import (
     RATE_SLOTS_MAX,
     SLOT_MS,
@@ -76,7 +77,7 @@ def test_what_is_known_of_the_clients_goes_with_a_planned_move() -> None:
     world.run(500)
     for _ in range(8):
         world.ask(Send([Content("x")]), manager="m1")
-    assert world.managers["m1"].core.handoffs.promote(SHARD, "b") == ""
+    assert world.managers["m1"].core.handoffs.promote(SHARD, "b", causes.BY_HAND) == ""
     world.run(2_000)
     owner = world.managers["m2"].core.owners[SHARD]
     assert owner.demand.weights(world.ms) == pytest.approx({"a": 8.0}, rel=0.05)
