@@ -198,8 +198,8 @@ MUTATIONS = (
     Mutation(
         "a change of the set does not need the old set's quorum",
         f"{MANAGER}/membership.py",
-        "            replication.set_voters(self.record.replicas, wanted.replicas)\n",
-        "            replication.set_voters(wanted.replicas)\n",
+        "            replication.set_voters(self.record.replicas, wanted.record.replicas)\n",
+        "            replication.set_voters(wanted.record.replicas)\n",
     ),
     Mutation(
         "a newcomer is admitted before it has caught up",
