@@ -10,7 +10,7 @@ import tenacity
 
 from distribution_manager.coordination.interface import Coordination
 from distribution_manager.core import moves, procedures
-from distribution_manager.core.attributes import settings_of
+from distribution_manager.core.attributes import settings_of, wishes_of
 from distribution_manager.core.messages import Verdict
 from distribution_manager.core.metadata import QueueMetadata
 from distribution_manager.core.moves import MoveTask
@@ -54,6 +54,9 @@ class CoreBackend:
     def find_queue(self, name: str) -> QueueMetadata | None:
         return self._core.directory.queue(name)
 
+    def regions(self) -> list[str]:
+        return sorted({node.region for node in self._core.directory.nodes.values()})
+
     def list_queues(self) -> list[QueueMetadata]:
         directory = self._core.directory
         found = (directory.queue(name) for name in sorted(directory.ids))
@@ -85,15 +88,19 @@ class CoreBackend:
             shadow_factor=factor,
         )
         try:
-            replicas = placements(self._core.atlas.sites(), 1 + factor, self._core.atlas, {self._core.region: 1.0})[
-                0
-            ].replicas
+            best = placements(
+                self._core.atlas.sites(),
+                1 + factor,
+                self._core.atlas,
+                {self._core.region: 1.0},
+                wishes=wishes_of(wanted),
+            )[0]
         except NotEnoughRegionsError as error:
             raise Unavailable(str(error)) from error
         attempt = self._driver.random_bits()
         try:
             created = await self._run(
-                lambda: procedures.create_queue(wanted, replicas, self._core.me, attempt, shadow_factor)
+                lambda: procedures.create_queue(wanted, best.replicas, self._core.me, attempt, shadow_factor)
             )
         except procedures.AttributesDifferError as error:
             raise NameTaken(*error.args) from error

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from distribution_manager.core.metadata import QueueMetadata
+from distribution_manager.core.placement import Wishes
 from shadow_nodes.protocol.commands import Settings
 from shadow_nodes.protocol.limits import MIB
 
@@ -25,8 +26,23 @@ SHADOW_FACTOR_TAG = "shadowq:shadow-factor"
 SHADOW_FACTOR_DEFAULT = 2
 SHADOW_FACTOR_MAX = 6
 
+ALLOWED_REGIONS = "AllowedRegions"
+"""Names separated by commas: replicas are placed nowhere else. ShadowQ's own, as are the next two."""
+PREFERRED_PRIMARY_REGION = "PreferredPrimaryRegion"
+"""The primary is placed here while a node of this region may hold it."""
+FAILBACK = "Failback"
+"""Whether the primary returns there by itself when the region has been well for a while."""
+TAGS: Mapping[str, str] = {
+    SHADOW_FACTOR_TAG: SHADOW_FACTOR,
+    "shadowq:allowed-regions": ALLOWED_REGIONS,
+    "shadowq:preferred-primary-region": PREFERRED_PRIMARY_REGION,
+    "shadowq:failback": FAILBACK,
+}
+"""Tags that set attributes."""
+
 DEFAULTS: Mapping[str, str] = {
     "DelaySeconds": "0",
+    FAILBACK: "false",
     "MaximumMessageSize": str(MESSAGE_BYTES_MAX),
     "MessageRetentionPeriod": "345600",
     "ReceiveMessageWaitTimeSeconds": "0",
@@ -84,6 +100,24 @@ def settings_of(metadata: QueueMetadata) -> Settings:
         content_based_deduplication=attributes.get("ContentBasedDeduplication") == "true",
         deduplication_scope_group=attributes.get("DeduplicationScope") == "messageGroup",
     )
+
+
+def wishes_of(metadata: QueueMetadata) -> Wishes:
+    """What the queue asks of its placement."""
+    return Wishes(
+        frozenset(region_names(metadata.attributes.get(ALLOWED_REGIONS, ""))),
+        metadata.attributes.get(PREFERRED_PRIMARY_REGION, ""),
+    )
+
+
+def wants_failback(metadata: QueueMetadata) -> bool:
+    """Whether the primary is to return to the preferred region by itself; where none is preferred, never."""
+    return effective(metadata).get(FAILBACK) == "true" and bool(wishes_of(metadata).primary_region)
+
+
+def region_names(text: str) -> list[str]:
+    """Of a list separated by commas or spaces (which AWS allows in tags, while it does not allow commas)."""
+    return sorted(set(text.replace(",", " ").split()))
 
 
 def redrive_policy(text: str) -> tuple[str, int] | None:

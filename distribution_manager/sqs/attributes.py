@@ -10,7 +10,16 @@ from typing import Any
 
 import msgspec
 
-from distribution_manager.core.attributes import MESSAGE_BYTES_MAX, SHADOW_FACTOR, SHADOW_FACTOR_MAX
+from distribution_manager.config import NAME_PATTERN
+from distribution_manager.core.attributes import (
+    ALLOWED_REGIONS,
+    FAILBACK,
+    MESSAGE_BYTES_MAX,
+    PREFERRED_PRIMARY_REGION,
+    SHADOW_FACTOR,
+    SHADOW_FACTOR_MAX,
+    region_names,
+)
 from distribution_manager.sqs import errors
 from distribution_manager.sqs.access.conditions import PolicyError
 from distribution_manager.sqs.access.policy import read_policy
@@ -22,6 +31,7 @@ POLICY_BYTES_MAX = 8_192
 POLICY_STATEMENTS_MAX = 20
 REDRIVE_SOURCES_MAX = 10
 RECEIVES_MAX = 1_000
+REGIONS_MAX = 20
 
 NUMBERS: dict[str, tuple[int, int]] = {
     "DelaySeconds": (0, 900),
@@ -35,11 +45,14 @@ NUMBERS: dict[str, tuple[int, int]] = {
 CHOICES: dict[str, tuple[str, ...]] = {
     "ContentBasedDeduplication": ("true", "false"),
     "DeduplicationScope": ("queue", "messageGroup"),
+    FAILBACK: ("true", "false"),
     "FifoQueue": ("true", "false"),
     "FifoThroughputLimit": ("perQueue", "perMessageGroupId"),
     "SqsManagedSseEnabled": ("true", "false"),
 }
-REMOVABLE = frozenset({"KmsMasterKeyId", "Policy", "RedriveAllowPolicy", "RedrivePolicy"})
+PLACES = {ALLOWED_REGIONS: REGIONS_MAX, PREFERRED_PRIMARY_REGION: 1}
+"""How many regions each may name."""
+REMOVABLE = frozenset({"KmsMasterKeyId", "Policy", "RedriveAllowPolicy", "RedrivePolicy"}) | frozenset(PLACES)
 """Setting these to the empty string takes them away."""
 SETTABLE = frozenset(NUMBERS) | frozenset(CHOICES) | REMOVABLE
 FIFO_ONLY = frozenset({"ContentBasedDeduplication", "DeduplicationScope", "FifoQueue", "FifoThroughputLimit"})
@@ -64,6 +77,8 @@ def checked(given: Scalars, *, fifo: bool) -> dict[str, str]:
             text = _number(name, text)
         elif name in CHOICES:
             text = _choice(name, text)
+        elif name in PLACES:
+            text = _places(name, text)
         elif text:
             _TEXT_CHECKS[name](text)
         result[name] = text
@@ -125,6 +140,17 @@ def _choice(name: str, text: str) -> str:
     if lowered not in CHOICES[name]:
         raise _invalid(name, f"Must be one of {', '.join(CHOICES[name])}.")
     return lowered
+
+
+def _places(name: str, text: str) -> str:
+    """In one spelling, by which lists are compared."""
+    names = region_names(text)
+    for region in names:
+        if not NAME_PATTERN.fullmatch(region):
+            raise _invalid(name, f"{region} is not a region's name.")
+    if len(names) > PLACES[name]:
+        raise _invalid(name, f"It names {len(names)} regions, and the maximum is {PLACES[name]}.")
+    return ",".join(names)
 
 
 def _json_object(name: str, text: str, reason: str) -> dict[str, Any]:
@@ -224,4 +250,4 @@ _TEXT_CHECKS = {
     "RedriveAllowPolicy": _check_redrive_allow_policy,
     "RedrivePolicy": _check_redrive_policy,
 }
-assert _TEXT_CHECKS.keys() == REMOVABLE
+assert _TEXT_CHECKS.keys() | PLACES.keys() == REMOVABLE

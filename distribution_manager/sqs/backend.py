@@ -47,6 +47,9 @@ class Backend(Protocol):
     async def look_up_queue(self, name: str) -> QueueMetadata | None:
         """Linearizably, from etcd; for a name that the cache lacks. Costs a round trip, so it is rate-limited."""
 
+    def regions(self) -> list[str]:
+        """Those with nodes, by name; none while this manager knows of no node."""
+
     def list_queues(self) -> list[QueueMetadata]:
         """Every queue, by name."""
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from distribution_manager.core.attributes import SHADOW_FACTOR, SHADOW_FACTOR_MAX, SHADOW_FACTOR_TAG
 from distribution_manager.core.metadata import QueueMetadata
 from distribution_manager.sqs import attributes as rules
 from distribution_manager.sqs import errors
@@ -23,6 +22,7 @@ from distribution_manager.sqs.models import (
 )
 from distribution_manager.sqs.service import Call
 from distribution_manager.sqs.validation import find_invalid_character, is_name
+from distribution_manager.sqs.wishes import attributes_in, attributes_without, check_changed_wishes
 
 TAGS_MAX = 50
 TAG_KEY_CHARACTERS_MAX = 128
@@ -68,27 +68,15 @@ def check_tags(tags: dict[str, str]) -> None:
             raise invalid_parameter("Tag values must be between 0 and 256 characters in length.")
 
 
-def shadow_factor_in(tags: dict[str, str]) -> int | None:
-    """Raises SqsError where the tag is there and not a number of shadows."""
-    text = tags.get(SHADOW_FACTOR_TAG)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 4 and int(text) <= SHADOW_FACTOR_MAX):
-        raise invalid_value(text, SHADOW_FACTOR_TAG, f"Must be an integer from 0 to {SHADOW_FACTOR_MAX}.")
-    return int(text)
-
-
 async def tag_queue(call: Call, request: TagQueueRequest) -> None:
     queue = await call.queue(request.queue_url)
     if not request.tags:
         raise missing_parameter("Tags")
     check_tags({**queue.tags, **request.tags})
-    shadow_factor = shadow_factor_in(request.tags)
-    await call.backend.change_queue(
-        queue,
-        attributes=None if shadow_factor is None else {SHADOW_FACTOR: str(shadow_factor)},
-        tags={**request.tags},
-    )
+    attributes: dict[str, str | None] = {name: value or None for name, value in attributes_in(request.tags).items()}
+    if attributes:
+        check_changed_wishes(queue, attributes, call.backend.regions())
+    await call.backend.change_queue(queue, attributes=attributes or None, tags={**request.tags})
 
 
 async def untag_queue(call: Call, request: UntagQueueRequest) -> None:
@@ -97,7 +85,7 @@ async def untag_queue(call: Call, request: UntagQueueRequest) -> None:
         raise missing_parameter("TagKeys")
     gone: dict[str, str | None] = {key: None for key in request.tag_keys if key in queue.tags}
     if gone:
-        await call.backend.change_queue(queue, tags=gone)
+        await call.backend.change_queue(queue, attributes=attributes_without(gone) or None, tags=gone)
 
 
 async def list_queue_tags(call: Call, request: QueueRequest) -> ListQueueTagsResult:

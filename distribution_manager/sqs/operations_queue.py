@@ -26,9 +26,10 @@ from distribution_manager.sqs.models import (
     Scalars,
     SetQueueAttributesRequest,
 )
-from distribution_manager.sqs.operations_label import check_tags, shadow_factor_in
+from distribution_manager.sqs.operations_label import check_tags
 from distribution_manager.sqs.service import Call
 from distribution_manager.sqs.validation import check_range, is_queue_name
+from distribution_manager.sqs.wishes import attributes_in, check_changed_wishes, check_wishes
 
 LIST_MAX = 1_000
 _NAME_RULE = "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length"
@@ -54,8 +55,14 @@ async def create_queue(call: Call, request: CreateQueueRequest) -> QueueUrlResul
     if tags:
         call.permit_also("TagQueue", name, None)
     check_tags(tags)
-    from_tag = shadow_factor_in(tags)
-    shadow_factor = int(attributes.pop(meaning.SHADOW_FACTOR)) if meaning.SHADOW_FACTOR in attributes else from_tag
+    attributes = {name: value for name, value in attributes_in(tags).items() if value} | attributes
+    given_factor = attributes.pop(meaning.SHADOW_FACTOR, None)
+    shadow_factor = None if given_factor is None else int(given_factor)
+    check_wishes(
+        attributes,
+        meaning.SHADOW_FACTOR_DEFAULT if shadow_factor is None else shadow_factor,
+        call.backend.regions(),
+    )
     await _check_redrive(call, name, attributes.get("RedrivePolicy", ""))
     if call.service.deleted.holds(name, call.service.now_ms()):
         seconds = call.service.config.name_reuse_seconds
@@ -157,6 +164,8 @@ async def set_queue_attributes(call: Call, request: SetQueueAttributesRequest) -
         return
     rules.check_throughput({**queue.attributes, **attributes})
     await _check_redrive(call, queue.name, attributes.get("RedrivePolicy", ""))
+    if attributes.keys() & meaning.TAGS.values():
+        check_changed_wishes(queue, attributes, call.backend.regions())
     await call.backend.change_queue(queue, attributes=_changes(attributes))
 
 

@@ -89,6 +89,7 @@ LIMITS = [
     ),
     Limit("CreateQueue", "tags", (), (tags(51), {"aws:k": "v"})),
     Limit("TagQueue", "Tags", (), ({"shadowq:shadow-factor": "7"}, {"shadowq:shadow-factor": "x"})),
+    Limit("TagQueue", "Tags", (), ({"shadowq:allowed-regions": "/"}, {"shadowq:failback": "x"})),
     # permissions: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_AddPermission.html
     Limit("AddPermission", "Label", ("-_" * 40, "a"), ("a" * 81, "a b")),
     Limit("AddPermission", "AWSAccountIds", (["0" * 12],), (["1" * 11], ["a" * 12])),

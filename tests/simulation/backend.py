@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from distribution_manager.core import procedures
-from distribution_manager.core.attributes import settings_of
+from distribution_manager.core.attributes import settings_of, wishes_of
 from distribution_manager.core.messages import Verdict
 from distribution_manager.core.metadata import QueueMetadata
 from distribution_manager.core.placement import NotEnoughRegionsError, placements
@@ -80,9 +80,13 @@ class Backend:
         )
         core = self.core
         try:
-            replicas = placements(core.atlas.sites(), 1 + queue["factor"], core.atlas, {self.process.region: 1.0})[
-                0
-            ].replicas
+            replicas = placements(
+                core.atlas.sites(),
+                1 + queue["factor"],
+                core.atlas,
+                {self.process.region: 1.0},
+                wishes=wishes_of(wanted),
+            )[0].replicas
         except NotEnoughRegionsError:
             answer("refused", None)
             return

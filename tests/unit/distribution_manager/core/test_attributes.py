@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import json
 
-from distribution_manager.core.attributes import differing_attribute, redrive_allows, redrive_policy, settings_of
+import msgspec
+
+from distribution_manager.core.attributes import (
+    differing_attribute,
+    redrive_allows,
+    redrive_policy,
+    settings_of,
+    wants_failback,
+    wishes_of,
+)
 from distribution_manager.core.metadata import QueueMetadata
+from distribution_manager.core.placement import Wishes
 from shadow_nodes.protocol.commands import Settings
 
 
@@ -65,3 +75,16 @@ def test_redrive() -> None:
     by_queue = '{"redrivePermission": "byQueue", "sourceQueueArns": ["arn:aws:sqs:r:1:a"]}'
     assert redrive_allows(by_queue, "a")
     assert not redrive_allows(by_queue, "b")
+
+
+def test_wishes() -> None:
+    plain = QueueMetadata(queue_id="0" * 16, name="q")
+    assert (wishes_of(plain), wants_failback(plain)) == (Wishes(), False)
+    wishing = QueueMetadata(
+        queue_id="0" * 16, name="q", attributes={"AllowedRegions": "a,b,c", "PreferredPrimaryRegion": "b"}
+    )
+    assert wishes_of(wishing) == Wishes(frozenset("abc"), "b")
+    assert not wants_failback(wishing)
+    back = msgspec.structs.replace(wishing, attributes={**wishing.attributes, "Failback": "true"})
+    assert wants_failback(back)
+    assert not wants_failback(msgspec.structs.replace(plain, attributes={"Failback": "true"}))

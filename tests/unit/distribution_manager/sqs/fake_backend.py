@@ -60,6 +60,9 @@ class FakeBackend:
     async def look_up_queue(self, name: str) -> QueueMetadata | None:
         return self.queues.get(name)
 
+    def regions(self) -> list[str]:
+        return ["a", "b", "c", "d"]
+
     def list_queues(self) -> list[QueueMetadata]:
         return [self.queues[name] for name in sorted(self.queues)]
 

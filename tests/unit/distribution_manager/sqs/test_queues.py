@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from distribution_manager.core.attributes import TAGS
 from distribution_manager.sqs.config import SqsConfig
 
 ARN = "arn:aws:sqs:us-east-1:000000000000:"
@@ -87,6 +88,7 @@ def test_attributes_by_default(server: Any, sqs: Any, url: str) -> None:
         "ApproximateNumberOfMessagesNotVisible": "0",
         "CreatedTimestamp": created,
         "DelaySeconds": "0",
+        "Failback": "false",
         "LastModifiedTimestamp": created,
         "MaximumMessageSize": "1048576",
         "MessageRetentionPeriod": "345600",
@@ -227,6 +229,67 @@ def test_shadow_factor(sqs: Any) -> None:
             == "InvalidParameterValue"
         )
     assert refused(sqs.create_queue, QueueName="a", Attributes={"ShadowFactor": "0"})[0] == "QueueAlreadyExists"
+
+
+def test_wishes_of_placement(sqs: Any) -> None:
+    wishes = {"AllowedRegions": "c, a,b", "PreferredPrimaryRegion": "b", "Failback": "True"}
+    kept = {"AllowedRegions": "a,b,c", "PreferredPrimaryRegion": "b", "Failback": "true"}
+    url = sqs.create_queue(QueueName="a", Attributes=wishes)["QueueUrl"]
+    assert attributes(sqs, url, *wishes) == kept
+    again = {"AllowedRegions": "b,c,a"}
+    assert sqs.create_queue(QueueName="a", Attributes=again)["QueueUrl"] == url
+    other = {"AllowedRegions": "a,b,d"}
+    assert refused(sqs.create_queue, QueueName="a", Attributes=other)[0] == "QueueAlreadyExists"
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"AllowedRegions": "", "PreferredPrimaryRegion": "d"})
+    assert attributes(sqs, url, *wishes) == {"PreferredPrimaryRegion": "d", "Failback": "true"}
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"PreferredPrimaryRegion": "", "Failback": "false"})
+    assert attributes(sqs, url, *wishes) == {"Failback": "false"}
+
+
+def test_wishes_of_placement_as_tags(sqs: Any) -> None:
+    names = ("AllowedRegions", "PreferredPrimaryRegion", "Failback")
+    tags = {
+        "shadowq:allowed-regions": "a b c",
+        "shadowq:preferred-primary-region": "b",
+        "shadowq:failback": "true",
+    }
+    url = sqs.create_queue(QueueName="a", tags=tags)["QueueUrl"]
+    assert attributes(sqs, url, *names) == dict(zip(names, ("a,b,c", "b", "true"), strict=True))
+    assert sqs.list_queue_tags(QueueUrl=url)["Tags"] == tags
+    assert refused(sqs.create_queue, QueueName="a", tags={"shadowq:preferred-primary-region": "c"})[0] == (
+        "QueueAlreadyExists"
+    )
+    sqs.tag_queue(QueueUrl=url, Tags={"shadowq:preferred-primary-region": "c"})
+    assert attributes(sqs, url, *names) == dict(zip(names, ("a,b,c", "c", "true"), strict=True))
+    sqs.untag_queue(QueueUrl=url, TagKeys=list(tags))
+    assert attributes(sqs, url, *names) == {"Failback": "false"}
+    both = sqs.create_queue(QueueName="b", tags=tags, Attributes={"PreferredPrimaryRegion": "a"})["QueueUrl"]
+    assert attributes(sqs, both, "PreferredPrimaryRegion") == {"PreferredPrimaryRegion": "a"}
+
+
+@pytest.mark.parametrize(
+    ("wishes", "reason"),
+    [
+        ({"AllowedRegions": "a,b,e"}, "No node is in e; there are nodes in a, b, c, d"),
+        ({"PreferredPrimaryRegion": "e"}, "No node is in e"),
+        ({"PreferredPrimaryRegion": "a,b"}, "names 2 regions, and the maximum is 1"),
+        ({"AllowedRegions": "a,b,/"}, "/ is not a region's name"),
+        ({"AllowedRegions": "a,b"}, "ShadowFactor 2 needs 3 regions, and 2 are named"),
+        ({"AllowedRegions": "a,b,c", "PreferredPrimaryRegion": "d"}, "d is not among AllowedRegions: a, b, c"),
+        ({"Failback": "perhaps"}, "Must be one of true, false"),
+    ],
+)
+def test_wishes_that_cannot_be_had_are_refused(sqs: Any, url: str, wishes: dict[str, str], reason: str) -> None:
+    tags = {tag: wishes[name] for tag, name in TAGS.items() if name in wishes}
+    for operation, parameters, code in (
+        (sqs.create_queue, {"QueueName": "other", "Attributes": wishes}, "InvalidAttributeValue"),
+        (sqs.set_queue_attributes, {"QueueUrl": url, "Attributes": wishes}, "InvalidAttributeValue"),
+        (sqs.create_queue, {"QueueName": "other", "tags": tags}, "Invalid"),
+        (sqs.tag_queue, {"QueueUrl": url, "Tags": tags}, "Invalid"),
+    ):
+        said = refused(operation, **parameters)
+        assert said[0].startswith(code)
+        assert reason in said[1]
 
 
 def test_tags(sqs: Any, url: str) -> None:
