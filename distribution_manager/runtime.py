@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 
 INTRODUCTION_SECONDS = 0.2
 """How often a node of this region that does not answer yet is asked again."""
+REGISTRATION_LOOK_SECONDS = 2.0
+"""How often this manager looks whether it is still in the registry."""
 BACKLOG = 1024
 SHUTDOWN_SECONDS_MAX = 1.0
 RELEASE_POLL_SECONDS = 0.01
@@ -96,6 +98,7 @@ class Manager:
         await self.coordination.start()
         self.coordination.on_session(lambda lease: self._start_task(self._register(lease)))
         self.driver.start()
+        self._start_task(self._stay_registered())
         self._start_task(self.certificates.watch())
         self._start_task(MoveRunner(self.driver, self.backend).run())
         self._start_task(Undertaker(self.driver, self.backend).run())
@@ -206,6 +209,16 @@ class Manager:
                 await asyncio.sleep(INTRODUCTION_SECONDS)
             else:
                 return
+
+    async def _stay_registered(self) -> None:
+        """Until cancelled: registers again where the registry does not name this process."""
+        while True:
+            await asyncio.sleep(REGISTRATION_LOOK_SECONDS)
+            lease = self.coordination.session
+            core = self.driver.core
+            if lease is not None and core.directory.synchronized and not core.registered:
+                log.warning("the registry does not name this manager: registering again")
+                await self._register(lease)
 
     async def _introduce(self, address: Address, secret: str) -> None:
         """Finds out who the node at an address of this region is; the driver does the rest."""

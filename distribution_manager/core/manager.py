@@ -183,6 +183,13 @@ class ManagerCore:
             self._swept_ms = now_ms
             self.router.sweep()
 
+    @property
+    def registered(self) -> bool:
+        """Whether the directory names this very process. It may not: a put of the process that had our name before may
+        have been carried out after ours, and have gone with its lease."""
+        record = self.directory.managers.get(self.config.manager)
+        return record is not None and record.life == self.life
+
     # --- nodes -----------------------------------------------------------------------------------------------------
 
     def node_up(self, node: str, welcome: Welcome) -> None:

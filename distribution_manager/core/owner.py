@@ -262,6 +262,8 @@ class ShardOwner:
         """Our time is too far ahead of a node's clock. Under a new epoch it is anchored anew, to the median."""
         if self._replication is not None and message.token == self._replication.token:
             self._clock_doubts.add(node)
+            self._replication.refused(node)
+            self._around.flush_soon(self.shard)
             self._resign_if_doubted()
 
     def _resign_if_doubted(self) -> None:

@@ -90,6 +90,12 @@ class Replication:
         self.window_bytes += len(data)
         return self.last.seq
 
+    @property
+    def known_committed(self) -> int:
+        """What replicas may be told is committed. Where the window begins was committed before this epoch did: the
+        replica that knew it may be gone since, and the others teach no more than they know to be committed."""
+        return max(self.commit_seq, self.base.seq)
+
     def position_at(self, seq: int) -> Position | None:
         """None where the window does not reach."""
         if seq == self.last.seq:
@@ -163,6 +169,13 @@ class Replication:
         if follower is None or follower.state is not FollowerState.STREAMING:
             return
         self._go_on_from(follower, message.committed.seq)
+
+    def refused(self, node: str) -> None:
+        """It did not take what it was sent, and will say nothing more of that: it is asked again after a while."""
+        follower = self.followers.get(node)
+        if follower is not None and follower.state is FollowerState.STREAMING:
+            follower.state = FollowerState.PROBING
+            follower.asked_ms = self._around.now.monotonic_ms
 
     def _go_on_from(self, follower: Follower, seq: int) -> None:
         follower.next_seq = seq + 1
@@ -268,13 +281,17 @@ class Replication:
 
     def _send_append(self, follower: Follower, previous: Position, entries: list[bytes]) -> None:
         acting = follower.node == self.acting
-        follower.told_commit = self.commit_seq
-        self._around.send(follower.node, Append(self.shard, self.token, previous, entries, self.commit_seq, acting))
+        follower.told_commit = self.known_committed
+        self._around.send(
+            follower.node, Append(self.shard, self.token, previous, entries, follower.told_commit, acting)
+        )
 
     def tell_commit(self, node: str) -> None:
         """Tells a follower the commit_seq if it does not know it."""
         follower = self.followers.get(node)
-        if follower is None or follower.told_commit >= self.commit_seq or follower.state is not FollowerState.STREAMING:
+        if follower is None or follower.state is not FollowerState.STREAMING:
+            return
+        if follower.told_commit >= self.known_committed:
             return
         previous = self.position_at(min(follower.next_seq - 1, self.last.seq))
         if previous is not None:
@@ -287,7 +304,7 @@ class Replication:
     @property
     def commit_untold(self) -> bool:
         return any(
-            follower.told_commit < self.commit_seq and follower.state is FollowerState.STREAMING
+            follower.told_commit < self.known_committed and follower.state is FollowerState.STREAMING
             for follower in self.followers.values()
         )
 

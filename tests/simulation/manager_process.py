@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 BACKOFF_START_US = 20 * MS
 BACKOFF_MAX_US = 1 * SECOND
+REGISTRATION_LOOK_US = 2 * SECOND
+"""As REGISTRATION_LOOK_SECONDS of the runtime."""
 PROCEDURE_US = 8 * SECOND
 """As PROCEDURE_SECONDS_MAX of the backend."""
 
@@ -72,6 +74,7 @@ class ManagerProcess(Process):
         self.hello = Hello(PROTOCOL_VERSION, "sim", self.name, life, self.region)
         self.etcd = EtcdFront(self)
         self.timer(self.world.random.randrange(HEARTBEAT_INTERVAL_MS * MS), self._tick)
+        self.timer(REGISTRATION_LOOK_US, self._stay_registered)
 
     def crash(self) -> None:
         self.end_life()
@@ -134,6 +137,12 @@ class ManagerProcess(Process):
         self._alarm_ms = None
         self.enter()
         self.live_core().alarm()
+
+    def _stay_registered(self) -> None:
+        self.timer(REGISTRATION_LOOK_US, self._stay_registered)
+        core = self.live_core()
+        if self.etcd.lease is not None and core.directory.synchronized and not core.registered:
+            self.register(self.etcd.lease)
 
     def _tick(self) -> None:
         self.timer(HEARTBEAT_INTERVAL_MS * MS, self._tick)
