@@ -128,7 +128,8 @@ class EtcdFront:
     def _look(self) -> None:
         if not self._polling:
             self._polling = True
-            self.process.input(self._delay_us(), self._poll)
+            # one that takes longer is given up, and asked for again
+            self.process.input(min(self._delay_us(), CALL_US), self._poll)
 
     def _poll(self) -> None:
         self._polling = False

@@ -215,7 +215,7 @@ class Network:
         elif listener.alive:
             dialler.timer(DIAL_US, self._dialled, connection, failed)
         else:
-            dialler.timer(2 * there_us, self._dialled, connection, failed)
+            dialler.timer(min(2 * there_us, DIAL_US), self._dialled, connection, failed)
         return connection
 
     def _accept(self, connection: Connection, first: Any) -> None:
