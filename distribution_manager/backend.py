@@ -114,6 +114,8 @@ class CoreBackend:
         attributes: dict[str, str | None] | None = None,
         tags: dict[str, str | None] | None = None,
         provided: dict[str, str | None] | None = None,
+        *,
+        key: str = "",
     ) -> QueueMetadata:
         now_ms = time.time_ns() // 1_000_000
         changes = dict(attributes or {})
@@ -135,11 +137,11 @@ class CoreBackend:
         except procedures.NoSuchQueueError as error:
             raise QueueGone(*error.args) from error
         if attributes:
-            await self.execute(after, Configure(settings_of(after)))
+            await self.execute(after, Configure(settings_of(after)), key=key)
         return after
 
-    async def delete_queue(self, queue: QueueMetadata) -> None:
-        await self.execute(queue, Seal())
+    async def delete_queue(self, queue: QueueMetadata, *, key: str = "") -> None:
+        await self.execute(queue, Seal(), key=key)
         now_ms = time.time_ns() // 1_000_000
         attempts = 0
 
@@ -189,8 +191,8 @@ class CoreBackend:
 
     # --- operations ------------------------------------------------------------------------------------------------
 
-    async def execute(self, queue: QueueMetadata, command: Command, *, wait_ms: int = 0) -> Executed:
-        session, counter, verdict, result, _ = await self._driver.submit(queue.shard(), command, wait_ms)
+    async def execute(self, queue: QueueMetadata, command: Command, *, wait_ms: int = 0, key: str = "") -> Executed:
+        session, counter, verdict, result, _ = await self._driver.submit(queue.shard(), command, wait_ms, key)
         self._check(verdict, queue)
         return Executed(session, counter, result)
 

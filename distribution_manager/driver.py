@@ -185,8 +185,11 @@ class Driver:
 
     # --- what comes in ---------------------------------------------------------------------------------------------
 
-    def submit(self, shard: str, command: Command | None, wait_ms: int) -> asyncio.Future[Answer]:
-        """Carries out a client's command; the future's result is the answer. Cancelled, it waits no longer."""
+    def submit(self, shard: str, command: Command | None, wait_ms: int, key: str = "") -> asyncio.Future[Answer]:
+        """Carries out a client's command; the future's result is the answer. Cancelled, it waits no longer.
+
+        ``key``: the client's access key id.
+        """
         future: asyncio.Future[Answer] = self._loop.create_future()
 
         def done(session: int, counter: int, verdict: Verdict, result: Result | None, summary: Summary | None) -> None:
@@ -194,7 +197,7 @@ class Driver:
                 future.set_result((session, counter, verdict, result, summary))
 
         self.enter()
-        self.core.submit(shard, command, wait_ms, done, lambda: not future.done())
+        self.core.submit(shard, command, wait_ms, done, lambda: not future.done(), key=key)
         return future
 
     def _node_up(self, node: str, welcome: Welcome) -> None:

@@ -272,12 +272,14 @@ class ManagerCore:
         wait_ms: int,
         done: Done,
         wanted: Callable[[], bool] = lambda: True,
+        *,
+        key: str = "",
     ) -> None:
         """Carries out a client's command, exactly once; ``done`` is called when its outcome is known or given up.
 
-        A waiting receive goes on waiting only while it is ``wanted``.
+        A waiting receive goes on waiting only while it is ``wanted``. ``key``: the client's access key id.
         """
-        self.router.submit(shard, command, wait_ms, done, wanted)
+        self.router.submit(shard, command, wait_ms, done, wanted, key=key)
 
     # --- ownership -------------------------------------------------------------------------------------------------
 

@@ -55,6 +55,8 @@ class Forward(Value, frozen=True, tag=4):
     """An owner has had it before, and may have sequenced it."""
     left_ms: int = 0
     """How long it is waited for yet: managers' clocks may differ by more than that."""
+    key: str = ""
+    """The access key id that the client signed with; "" without one."""
 
 
 class Verdict(enum.IntEnum):

@@ -38,6 +38,7 @@ class Request:
         "finished",
         "forwarded",
         "hops",
+        "key",
         "region",
         "repeated",
         "session",
@@ -61,6 +62,7 @@ class Request:
         region: str,
         repeated: bool = False,
         left_ms: int | None = None,
+        key: str = "",
         finish: Callable[[Request, Verdict, Result | None, Summary | None], None],
     ) -> None:
         self.shard = shard
@@ -76,6 +78,8 @@ class Request:
         self.wait_until_ms = now.monotonic_ms + wait_ms
         self.hops = hops
         self.region = region
+        self.key = key
+        """The access key id that the client signed with; "" without one."""
         self.finish = finish
         self.finished = False
         self.forwarded = 0

@@ -79,10 +79,12 @@ class Router:
         wanted: Callable[[], bool] = lambda: True,
         *,
         first: bool = True,
+        key: str = "",
     ) -> None:
-        """Carries out a command (None: asks for the counts). A waiting receive goes in slices, each with its own id.
+        """Carries out a command (None: asks for the counts) of a client with this access key id.
 
-        The ``first`` of a receive with an attempt id does not wait: see ``Request.is_first_attempt``.
+        A waiting receive goes in slices, each with its own id. The ``first`` of a receive with an attempt id does not
+        wait: see ``Request.is_first_attempt``.
         """
         now = self._switch.now
         slice_ms = min(wait_ms, LONG_POLL_SLICE_MS)
@@ -108,7 +110,7 @@ class Router:
                 at_once = self._switch.now.monotonic_ms - request.arrived_ms < SPIN_GUARD_MS
                 self._switch.later(
                     SPIN_GUARD_MS if at_once else 0,
-                    lambda: self.submit(shard, command, left_ms, done, wanted, first=False),
+                    lambda: self.submit(shard, command, left_ms, done, wanted, first=False, key=key),
                 )
                 return
             done(request.session, request.counter, verdict, result, summary)
@@ -129,6 +131,7 @@ class Router:
             wait_ms=slice_ms if isinstance(command, Receive) else 0,
             hops=FORWARD_HOPS_MAX,
             region=self._switch.region,
+            key=key,
             finish=finish,
         )
         mine[counter] = request
@@ -160,6 +163,7 @@ class Router:
             region=message.region,
             repeated=message.repeated,
             left_ms=message.left_ms,
+            key=message.key,
             finish=finish,
         )
         self._passing[request] = None
@@ -204,6 +208,7 @@ class Router:
                 request.command,
                 request.repeated,
                 max(0, request.expires_ms - self._switch.now.monotonic_ms),
+                request.key,
             ),
         )
         return True

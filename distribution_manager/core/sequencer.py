@@ -11,6 +11,7 @@ from collections import deque
 
 import msgspec
 
+from distribution_manager.core.callers import Callers
 from distribution_manager.core.limits import (
     BYTES_UNDER_WAY_MAX,
     DEADLINE_SLACK_MS,
@@ -44,6 +45,7 @@ class Sequencer:
         self._around = around
         self._internal: list[Command] = []
         self._internal_counter = 0
+        self._callers = Callers()
         self._under_way: deque[UnderWay] = deque()
         self._under_way_bytes = 0
         self._time_ms = 0
@@ -149,6 +151,7 @@ class Sequencer:
         """Makes one entry, of these requests and of the owner's own commands."""
         now_ms = self._around.now.monotonic_ms
         self._time_ms = max(self._time_ms, now_ms + self.clock_offset_ms)
+        seq = replication.last.seq + 1
         sessions: dict[int, int] = {}
         marks: list[int] = []
         operations = []
@@ -160,7 +163,8 @@ class Sequencer:
             elif request.answered_below > marks[index]:
                 marks[index] = request.answered_below
             assert request.command is not None
-            operations.append(Operation(index, request.counter, request.command))
+            caller = self._callers.number(request.key, request.region, seq)
+            operations.append(Operation(index, request.counter, request.command, caller))
         internal, self._internal = self._internal, []
         for command in internal:
             index = sessions.setdefault(replication.token.attempt, len(sessions))
@@ -170,13 +174,14 @@ class Sequencer:
             operations.append(Operation(index, self._internal_counter, command))
         entry = Entry(
             replication.token.epoch,
-            replication.last.seq + 1,
+            seq,
             self._time_ms,
             [Session(session, marks[index]) for session, index in sessions.items()],
             operations,
+            self._callers.take(),
         )
         data = encode(entry)
-        seq = replication.append(data)
+        replication.append(data)
         self._under_way.append(UnderWay(seq, requests, len(data), now_ms))
         self._under_way_bytes += len(data)
         self._sequenced_ms = now_ms

@@ -58,7 +58,7 @@ class Backend(Protocol):
     ) -> QueueMetadata:
         """Creates it, or returns the one there is where no given attribute differs. Raises NameTaken, Unavailable."""
 
-    async def delete_queue(self, queue: QueueMetadata) -> None:
+    async def delete_queue(self, queue: QueueMetadata, *, key: str = "") -> None:
         """Seals it, then buries it. Raises QueueGone."""
 
     async def change_queue(
@@ -67,6 +67,8 @@ class Backend(Protocol):
         attributes: dict[str, str | None] | None = None,
         tags: dict[str, str | None] | None = None,
         provided: dict[str, str | None] | None = None,
+        *,
+        key: str = "",
     ) -> QueueMetadata:
         """Sets (a string) or takes away (None) attributes and tags; in force when it returns.
 
@@ -74,10 +76,11 @@ class Backend(Protocol):
         Raises QueueGone, ChangedMeanwhile, Unsupported.
         """
 
-    async def execute(self, queue: QueueMetadata, command: Command, *, wait_ms: int = 0) -> Executed:
+    async def execute(self, queue: QueueMetadata, command: Command, *, wait_ms: int = 0, key: str = "") -> Executed:
         """Carries out a command, exactly once however often it is repeated inside; see commands.py for the results.
 
-        ``wait_ms`` lets a Receive wait for messages. Raises QueueGone, Unavailable.
+        ``wait_ms`` lets a Receive wait for messages. ``key``: the access key id of who asks, for the log.
+        Raises QueueGone, Unavailable.
         """
 
     async def summarize(self, queue: QueueMetadata) -> Summary:

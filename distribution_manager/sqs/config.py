@@ -55,13 +55,15 @@ class SqsConfig:
 class Caller(NamedTuple):
     """``sender_id``: what receivers see as SenderId. ``principal``: an ARN for policies, "" for nobody.
 
-    ``credential`` and ``request``: what a gate wants to see again when it is asked for permission.
+    ``credential`` and ``request``: what a gate wants to see again when it is asked for permission. ``key``: the access
+    key id that a gate has proved; "" where none was asked for.
     """
 
     sender_id: str
     principal: str = ""
     credential: object | None = None
     request: web.BaseRequest | None = None
+    key: str = ""
 
 
 class Gate(Protocol):

@@ -30,7 +30,7 @@ async def delete_message(call: Call, request: DeleteMessageRequest) -> None:
     if request.receipt_handle is None:
         raise missing_parameter("ReceiptHandle")
     handle = _decode(queue, request.receipt_handle)
-    executed = await call.backend.execute(queue, Delete([handle]))
+    executed = await call.backend.execute(queue, Delete([handle]), key=call.caller.key)
     refusal = _outcomes(executed, 1)[0]
     if refusal is not None:
         raise refusal_error(refusal, request.receipt_handle)
@@ -50,7 +50,9 @@ async def delete_message_batch(call: Call, request: DeleteMessageBatchRequest) -
             tried.append((entry.id or "", entry.receipt_handle))
         except SqsError as error:
             failed.append(failed_entry(entry.id or "", error))
-    outcomes = _outcomes(await call.backend.execute(queue, Delete(handles)), len(handles)) if handles else []
+    outcomes: Sequence[Refusal | None] = []
+    if handles:
+        outcomes = _outcomes(await call.backend.execute(queue, Delete(handles), key=call.caller.key), len(handles))
     return _batch_result(tried, outcomes, failed, refusal_error)
 
 
@@ -61,7 +63,7 @@ async def change_message_visibility(call: Call, request: ChangeMessageVisibility
     if request.visibility_timeout is None:
         raise missing_parameter("VisibilityTimeout")
     change = _change(queue, request.receipt_handle, request.visibility_timeout)
-    executed = await call.backend.execute(queue, ChangeVisibility([change]))
+    executed = await call.backend.execute(queue, ChangeVisibility([change]), key=call.caller.key)
     refusal = _outcomes(executed, 1)[0]
     if refusal is not None:
         raise _visibility_error(refusal, request.receipt_handle)
@@ -86,7 +88,10 @@ async def change_message_visibility_batch(call: Call, request: ChangeMessageVisi
             tried.append((entry.id or "", handle))
         except SqsError as error:
             failed.append(failed_entry(entry.id or "", error))
-    outcomes = _outcomes(await call.backend.execute(queue, ChangeVisibility(changes)), len(changes)) if changes else []
+    outcomes: Sequence[Refusal | None] = []
+    if changes:
+        executed = await call.backend.execute(queue, ChangeVisibility(changes), key=call.caller.key)
+        outcomes = _outcomes(executed, len(changes))
     return _batch_result(tried, outcomes, failed, _visibility_error)
 
 

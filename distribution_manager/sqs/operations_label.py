@@ -76,7 +76,7 @@ async def tag_queue(call: Call, request: TagQueueRequest) -> None:
     attributes: dict[str, str | None] = {name: value or None for name, value in attributes_in(request.tags).items()}
     if attributes:
         check_changed_wishes(queue, attributes, call.backend.regions())
-    await call.backend.change_queue(queue, attributes=attributes or None, tags={**request.tags})
+    await call.backend.change_queue(queue, attributes=attributes or None, tags={**request.tags}, key=call.caller.key)
 
 
 async def untag_queue(call: Call, request: UntagQueueRequest) -> None:
@@ -153,7 +153,9 @@ async def _change_policy(call: Call, queue: QueueMetadata, edit: Callable[[list[
             rules.checked({"Policy": text}, fifo=queue.fifo)
         before = latest.attributes.get("Policy")
         try:
-            await call.backend.change_queue(latest, attributes={"Policy": text}, provided={"Policy": before})
+            await call.backend.change_queue(
+                latest, attributes={"Policy": text}, provided={"Policy": before}, key=call.caller.key
+            )
         except ChangedMeanwhile:
             continue
         return

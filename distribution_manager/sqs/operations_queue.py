@@ -121,7 +121,7 @@ async def get_queue_url(call: Call, request: GetQueueUrlRequest) -> QueueUrlResu
 
 async def delete_queue(call: Call, request: QueueRequest) -> None:
     queue = await call.queue(request.queue_url)
-    await call.backend.delete_queue(queue)
+    await call.backend.delete_queue(queue, key=call.caller.key)
     call.service.deleted.note(queue.name, call.service.now_ms())
 
 
@@ -166,7 +166,7 @@ async def set_queue_attributes(call: Call, request: SetQueueAttributesRequest) -
     await _check_redrive(call, queue.name, attributes.get("RedrivePolicy", ""))
     if attributes.keys() & meaning.TAGS.values():
         check_changed_wishes(queue, attributes, call.backend.regions())
-    await call.backend.change_queue(queue, attributes=_changes(attributes))
+    await call.backend.change_queue(queue, attributes=_changes(attributes), key=call.caller.key)
 
 
 def _changes(attributes: dict[str, str]) -> dict[str, str | None]:

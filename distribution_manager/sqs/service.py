@@ -110,14 +110,14 @@ class Call:
         Returns the queue that answered. Raises SqsError, QueueGone, Unavailable.
         """
         try:
-            executed = await self.backend.execute(queue, command, wait_ms=wait_ms)
+            executed = await self.backend.execute(queue, command, wait_ms=wait_ms, key=self.caller.key)
             check_refused(executed)
         except QueueGone:
             successor = await self.backend.look_up_queue(queue.name)
             if successor is None or successor.queue_id == queue.queue_id:
                 raise
             queue = successor
-            executed = await self.backend.execute(queue, command, wait_ms=wait_ms)
+            executed = await self.backend.execute(queue, command, wait_ms=wait_ms, key=self.caller.key)
             check_refused(executed)
         return queue, executed
 

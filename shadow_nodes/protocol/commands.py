@@ -187,6 +187,8 @@ class Operation(Value, frozen=True):
     session: int
     counter: int
     command: Command
+    caller: int = 0
+    """The number of its Caller; 0: the owner itself. For the log's readers: the state machine does not look at it."""
 
 
 class Session(Value, frozen=True):
@@ -194,6 +196,18 @@ class Session(Value, frozen=True):
 
     id: int
     answered_below: int
+
+
+class Caller(Value, frozen=True):
+    """Who asked: ``key`` is the access key id that was proved by signature ("" without one).
+
+    ``region``: where the client's request came in. The number stands for both in this epoch: see
+    CALLERS_REPEATED_ENTRIES.
+    """
+
+    number: int
+    key: str
+    region: str
 
 
 class Entry(Value, frozen=True):
@@ -204,6 +218,7 @@ class Entry(Value, frozen=True):
     now_ms: int
     sessions: list[Session]
     operations: list[Operation]
+    callers: list[Caller] = []
 
 
 # --- results -------------------------------------------------------------------------------------------------------

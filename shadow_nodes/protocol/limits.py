@@ -14,6 +14,8 @@ ENTRY_BYTES_MAX = 1 * MIB
 """An entry takes no further operation once its payload has reached this."""
 ENTRY_OPERATIONS_MAX = 1_000
 """An entry carries at most this many operations."""
+CALLERS_REPEATED_ENTRIES = 64
+"""An entry says who its callers are, unless one of this many (less one) before it, of its epoch, has said so."""
 OPERATION_BYTES_MAX = 2 * MIB
 """One operation: a batch of SQS messages is at most 1 MiB of bodies and attributes; the rest is room for encoding."""
 APPEND_BYTES_MAX = 4 * MIB

@@ -66,7 +66,7 @@ class SignatureGate:
                 errors.REQUEST_THROTTLED,
                 f"The access key is in use over {credential.connections.limit} connections, which is its limit.",
             )
-        return Caller(credential.sender_id, credential.principal, credential, request)
+        return Caller(credential.sender_id, credential.principal, credential, request, credential.record.access_key_id)
 
     def _identify(self, request: web.BaseRequest, query: str) -> tuple[Claim, Credential]:
         """Who the request says it is from, and that it says so in time. Raises SqsError."""

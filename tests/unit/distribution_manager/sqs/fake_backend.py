@@ -90,7 +90,7 @@ class FakeBackend:
         self._apply(queue.queue_id, Configure(settings_of(queue)))
         return queue
 
-    async def delete_queue(self, queue: QueueMetadata) -> None:
+    async def delete_queue(self, queue: QueueMetadata, *, key: str = "") -> None:
         if self.machines.pop(queue.queue_id, None) is None:
             raise QueueGone
         del self.queues[queue.name]
@@ -101,6 +101,8 @@ class FakeBackend:
         attributes: dict[str, str | None] | None = None,
         tags: dict[str, str | None] | None = None,
         provided: dict[str, str | None] | None = None,
+        *,
+        key: str = "",
     ) -> QueueMetadata:
         held = self.queues.get(queue.name)
         if held is None:
@@ -123,7 +125,7 @@ class FakeBackend:
         self._apply(held.queue_id, Configure(settings_of(changed)))
         return changed
 
-    async def execute(self, queue: QueueMetadata, command: Command, *, wait_ms: int = 0) -> Executed:
+    async def execute(self, queue: QueueMetadata, command: Command, *, wait_ms: int = 0, key: str = "") -> Executed:
         if self.failure is not None:
             raise self.failure
         if queue.queue_id not in self.machines:

@@ -29,7 +29,7 @@ class PatientBackend(FakeBackend):
         self.waiting = asyncio.Event()
         self.cancelled = asyncio.Event()
 
-    async def execute(self, queue: QueueMetadata, command: Command, *, wait_ms: int = 0) -> Executed:
+    async def execute(self, queue: QueueMetadata, command: Command, *, wait_ms: int = 0, key: str = "") -> Executed:
         self.waiting.set()
         try:
             return await asyncio.get_running_loop().create_future()
