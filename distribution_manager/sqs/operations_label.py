@@ -85,7 +85,9 @@ async def untag_queue(call: Call, request: UntagQueueRequest) -> None:
         raise missing_parameter("TagKeys")
     gone: dict[str, str | None] = {key: None for key in request.tag_keys if key in queue.tags}
     if gone:
-        await call.backend.change_queue(queue, attributes=attributes_without(gone) or None, tags=gone)
+        await call.backend.change_queue(
+            queue, attributes=attributes_without(gone) or None, tags=gone, key=call.caller.key
+        )
 
 
 async def list_queue_tags(call: Call, request: QueueRequest) -> ListQueueTagsResult:
