@@ -19,7 +19,6 @@ from collections.abc import Callable
 import uvloop
 
 from distribution_manager.links.node_links import NodeLinks
-from distribution_manager.links.resolve import Resolver
 from distribution_manager.links.settings import LinkSettings
 from shadow_nodes.protocol.commands import Content, Entry, Operation, Send, Session, encode, shard_key
 from shadow_nodes.protocol.limits import PROTOCOL_VERSION
@@ -37,6 +36,7 @@ from shadow_nodes.protocol.messages import (
     ToManager,
     ToNode,
 )
+from shadow_nodes.resolve import Resolver
 
 TOKEN = Token(1, 1)
 SHARDS = [shard_key(number, 0) for number in range(1, 51)]

@@ -8,20 +8,19 @@ that begins with the setting's name.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import urlsplit
 
+from shadow_nodes.protocol.addresses import Address, parse_address, parse_dns_servers, parse_peer, parse_peers
 from shadow_nodes.protocol.limits import MIB
 
 NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 """Names of managers, nodes, regions and clusters: they become parts of etcd keys, file names and metric labels."""
 ACCOUNT_PATTERN: Final = re.compile(r"[0-9]{12}")
-PORT_MAX: Final = 65535
 LEASE_TTL_S_MIN: Final = 2
 LEASE_TTL_S_MAX: Final = 600
 REQUEST_BYTES_MAX_MIN: Final = 2 * MIB
@@ -31,45 +30,6 @@ LOG_FORMATS: Final = ("json", "text")
 
 class ConfigError(ValueError):
     """A setting is wrong or missing. The message is one line and begins with the setting's name."""
-
-
-class Address(NamedTuple):
-    """A host name or IP address, and a TCP port. ``str()`` gives host:port, with brackets around an IPv6 address."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def is_loopback(self) -> bool:
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
-
-    @property
-    def is_wildcard(self) -> bool:
-        """Fit for listening on, useless for connecting to."""
-        return self.host in ("", "0.0.0.0", "::")
-
-
-def parse_address(text: str) -> Address:
-    """``host:port`` or ``[ipv6]:port``. Raises ValueError."""
-    host, colon, port = text.strip().rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    host = host[1:-1] if bracketed else host
-    if not colon or not host or not port.isascii() or not port.isdigit() or (":" in host and not bracketed):
-        raise ValueError(f"{text!r} is not host:port")
-    if int(port) > PORT_MAX:
-        raise ValueError(f"{text!r} has a port above {PORT_MAX}")
-    return Address(host, int(port))
-
-
-def parse_addresses(text: str) -> tuple[Address, ...]:
-    """Addresses separated by commas. Raises ValueError."""
-    return tuple(parse_address(part) for part in text.split(",") if part.strip())
 
 
 def _parse_names(text: str) -> tuple[str, ...]:
@@ -104,7 +64,9 @@ class ManagerConfig:
     advertise_link: Address | None = field(
         default=None,
         metadata=_about(
-            "host:port at which other managers reach link-listen (default: link-listen itself)", parse_address
+            "address at which other managers and joining nodes reach link-listen: host:port, or the name of an SRV "
+            "record (default: link-listen itself)",
+            parse_peer,
         ),
     )
     advertise_endpoint: str | None = field(
@@ -123,7 +85,11 @@ class ManagerConfig:
 
     # etcd
     etcd: tuple[Address, ...] = field(
-        metadata=_about("etcd's client endpoints, host:port, comma-separated", parse_addresses)
+        metadata=_about(
+            "etcd's client endpoints, comma-separated: host:port, or the name of an SRV record such as "
+            "_etcd-client._tcp.example.org",
+            parse_peers,
+        )
     )
     etcd_ca: Path | None = field(
         default=None, metadata=_about("certificate authority (PEM) that signed etcd's certificates; turns TLS on", Path)
@@ -143,9 +109,14 @@ class ManagerConfig:
     nodes: tuple[Address, ...] = field(
         default=(),
         metadata=_about(
-            "nodes of this region that this manager introduces to the cluster, host:port, comma-separated",
-            parse_addresses,
+            "nodes that this manager introduces to the cluster, comma-separated: host:port, or the name of an SRV "
+            "record whose targets are nodes; nodes that join by themselves need not be named",
+            parse_peers,
         ),
+    )
+    dns_server: tuple[Address, ...] = field(
+        default=(),
+        metadata=_about("DNS servers, ip or ip:port, comma-separated (default: the system's)", parse_dns_servers),
     )
     secret_file: Path | None = field(
         default=None, metadata=_about("file with the secret that managers and nodes share", Path)
@@ -272,17 +243,16 @@ class ManagerConfig:
             raise ConfigError(f"link-listen: {self.link_listen} is taken by listen: choose another port")
         if self.link_listen.is_wildcard and self.advertise_link is None:
             raise ConfigError(f"advertise-link: is needed, since nobody can connect to link-listen {self.link_listen}")
-        if self.advertise_link is not None and (self.advertise_link.is_wildcard or not self.advertise_link.port):
-            raise ConfigError(f"advertise-link: {self.advertise_link} cannot be connected to")
+        for name, peers in (("advertise-link", [self.advertise_link]), ("nodes", self.nodes), ("etcd", self.etcd)):
+            for peer in peers:
+                if peer is not None and not peer.is_connectable:
+                    raise ConfigError(f"{name}: {peer} cannot be connected to")
         if self.listen.is_wildcard and self.advertise_endpoint is None:
             raise ConfigError(f"advertise-endpoint: is needed, since no client can connect to listen {self.listen}")
         for name in ("advertise_endpoint", "public_url"):
             url = getattr(self, name)
             if url is not None:
                 _check_url(_option(name), url)
-        for address in self.nodes:
-            if address.is_wildcard or not address.port:
-                raise ConfigError(f"nodes: {address} cannot be connected to")
 
     def _check_etcd(self) -> None:
         if not self.etcd:

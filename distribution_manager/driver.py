@@ -22,13 +22,13 @@ from distribution_manager.core.transactions import Change, Outcome, Put, Snapsho
 from distribution_manager.links.listener import ManagerListener
 from distribution_manager.links.manager_links import ManagerLinks
 from distribution_manager.links.node_links import NodeLinks
-from distribution_manager.links.resolve import Resolver
 from distribution_manager.links.settings import LinkSettings
 from shadow_nodes.protocol.commands import Command, Result, Summary
 from shadow_nodes.protocol.errors import OutcomeUnknownError, RejectedError
 from shadow_nodes.protocol.handles import SESSION_BITS
 from shadow_nodes.protocol.limits import HEARTBEAT_INTERVAL_MS, PROTOCOL_VERSION
 from shadow_nodes.protocol.messages import Hello, Inspect, Inspected, ToManager, ToNode, Welcome
+from shadow_nodes.resolve import Resolver
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +41,17 @@ Answer = tuple[int, int, Verdict, Result | None, Summary | None]
 class Driver:
     """Also the core's ``Effects``."""
 
-    def __init__(self, config: CoreConfig, cluster: str, coordination: Coordination, settings: LinkSettings) -> None:
+    def __init__(
+        self,
+        config: CoreConfig,
+        cluster: str,
+        coordination: Coordination,
+        settings: LinkSettings,
+        resolver: Resolver,
+    ) -> None:
         self.core = ManagerCore(config, self)
         self.core.on_ownership = _log_ownership
-        self.resolver = Resolver()
+        self.resolver = resolver
         hello = Hello(PROTOCOL_VERSION, cluster, config.manager, config.life, config.region)
         greeting = Greeting(PROTOCOL_VERSION, cluster, config.manager, config.life, config.region)
         self.node_links = NodeLinks(

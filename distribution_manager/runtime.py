@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -13,13 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-import msgspec
 from aiohttp import web
 
 from distribution_manager.access import Access
 from distribution_manager.backend import CoreBackend
-from distribution_manager.config import Address, ConfigError, ManagerConfig
+from distribution_manager.config import ConfigError, ManagerConfig
 from distribution_manager.coordination.etcd import EtcdCoordination
 from distribution_manager.coordination.etcd_settings import EtcdSettings
 from distribution_manager.core.manager import CoreConfig
@@ -28,8 +25,10 @@ from distribution_manager.core.transactions import Put, Transaction
 from distribution_manager.driver import Driver
 from distribution_manager.links.settings import LinkSettings, client_tls, server_tls
 from distribution_manager.moves import MoveRunner
+from distribution_manager.nodes import Nodes
 from distribution_manager.operator.admin import AdminApi
 from distribution_manager.operator.metrics import Metrics
+from distribution_manager.operator.nodes import NodesApi
 from distribution_manager.sqs.config import SqsConfig
 from distribution_manager.sqs.connections import ConnectionBounds
 from distribution_manager.sqs.handler import make_handler, make_server
@@ -37,27 +36,21 @@ from distribution_manager.tls import Certificates
 from distribution_manager.undertaker import Undertaker
 from shadow_nodes.collector import Collector
 from shadow_nodes.logs import log_to_stderr
+from shadow_nodes.protocol.addresses import Address
 from shadow_nodes.protocol.errors import OutcomeUnknownError, RejectedError
 from shadow_nodes.protocol.handles import SESSION_BITS
+from shadow_nodes.resolve import Resolver
 
 log = logging.getLogger(__name__)
 
-INTRODUCTION_SECONDS = 0.2
-"""How often a node of this region that does not answer yet is asked again."""
+REGISTRATION_SECONDS = 0.2
+"""How often a registration that etcd did not take is tried again."""
 REGISTRATION_LOOK_SECONDS = 2.0
 """How often this manager looks whether it is still in the registry."""
 BACKLOG = 1024
 SHUTDOWN_SECONDS_MAX = 1.0
 RELEASE_POLL_SECONDS = 0.01
 RELEASE_POLLS_MAX = 100
-
-
-class _NodeHealth(msgspec.Struct):
-    """What a node's /healthz says of who it is."""
-
-    node: str
-    region: str
-    cluster: str
 
 
 @dataclass
@@ -78,7 +71,9 @@ class Manager:
             config.cluster,
             self.coordination,
             self.links,
+            Resolver(tuple(map(str, config.dns_server))),
         )
+        self.nodes = Nodes(self.driver, self.coordination, self.driver.resolver, self.links, config.cluster)
         self.backend = CoreBackend(self.driver, self.coordination)
         self.metrics = Metrics(self.driver.core)
         self.admin = AdminApi(self.driver, self.metrics, secret, self._etcd_state)
@@ -105,7 +100,7 @@ class Manager:
         if self.access.keys_file is not None:
             self._start_task(self.access.keys_file.watch())
         for address in config.nodes:
-            self._start_task(self._introduce(address, secret))
+            self._start_task(self.nodes.introduce(str(address)))
 
     def reload(self) -> None:
         """Reads certificates and access keys again, where they come from files."""
@@ -138,6 +133,7 @@ class Manager:
         app = web.Application()
         app.router.add_get("/link", self.driver.listener.handle)
         self.admin.add_to(app)
+        NodesApi(self.nodes).add_to(app)
         cert, key, ca = self.config.link_tls_cert, self.config.link_tls_key, self.config.link_tls_ca
         tls = None
         if cert is not None and key is not None and ca is not None:
@@ -206,7 +202,7 @@ class Manager:
                 await self.coordination.transact(put)
             except (OutcomeUnknownError, RejectedError) as error:
                 log.warning("not registered yet: %s", error)
-                await asyncio.sleep(INTRODUCTION_SECONDS)
+                await asyncio.sleep(REGISTRATION_SECONDS)
             else:
                 return
 
@@ -219,24 +215,6 @@ class Manager:
             if lease is not None and core.directory.synchronized and not core.registered:
                 log.warning("the registry does not name this manager: registering again")
                 await self._register(lease)
-
-    async def _introduce(self, address: Address, secret: str) -> None:
-        """Finds out who the node at an address of this region is; the driver does the rest."""
-        headers = {"Authorization": f"Bearer {secret}"} if secret else {}
-        tls = self.links.client_tls
-        scheme = "http" if tls is None else "https"
-        connector = aiohttp.TCPConnector(ssl=tls or True)
-        timeout = aiohttp.ClientTimeout(total=2)
-        async with aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout) as session:
-            while True:
-                with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError):
-                    async with session.get(f"{scheme}://{address}/healthz") as response:
-                        health = msgspec.json.decode(await response.read(), type=_NodeHealth)
-                    if health.cluster == self.config.cluster:
-                        self.driver.introduce(health.node, str(address))
-                        return
-                    log.error("the node at %s is of cluster %s", address, health.cluster)
-                await asyncio.sleep(INTRODUCTION_SECONDS)
 
     def _etcd_state(self) -> dict[str, Any]:
         healthy = self.coordination.healthy
@@ -255,7 +233,8 @@ class Manager:
 def _etcd_settings(config: ManagerConfig) -> EtcdSettings:
     return EtcdSettings(
         cluster=config.cluster,
-        endpoints=tuple(str(address) for address in config.etcd),
+        endpoints=tuple(map(str, config.etcd)),
+        nameservers=tuple(map(str, config.dns_server)),
         ca=config.etcd_ca,
         cert=config.etcd_cert,
         key=config.etcd_key,

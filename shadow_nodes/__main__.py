@@ -1,4 +1,4 @@
-"""``python -m shadow_nodes --node NAME --region R --cluster C --data DIR [--listen HOST:PORT] ...``"""
+"""``python -m shadow_nodes --region R --data DIR [--node NAME] [--cluster C] [--listen HOST:PORT] ...``"""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import uvloop
 from shadow_nodes.collector import Collector
 from shadow_nodes.config import ConfigError, NodeSettings, parse_arguments
 from shadow_nodes.logs import log_to_stderr
+from shadow_nodes.naming import settle_name
 from shadow_nodes.protocol.errors import ShadowQError
 from shadow_nodes.server import NodeServer
 from shadow_nodes.storage.directory import DirectoryInUseError
@@ -26,7 +27,7 @@ log = logging.getLogger("shadow_nodes")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status. Whatever stops a node from starting is one line on stderr."""
     try:
-        settings = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+        settings = settle_name(parse_arguments(sys.argv[1:] if arguments is None else arguments))
         log_to_stderr(settings.log_level, node=settings.node, region=settings.region)
         uvloop.run(_serve(settings))
     except ConfigError as error:
@@ -75,7 +76,7 @@ async def _serve(settings: NodeSettings) -> None:
         await server.stop()
         raise
     Collector().start()
-    log.info("listening on %s, port %d, incarnation %s", settings.host, server.port, store.incarnation)
+    log.info("listening on %s, port %d, incarnation %s", settings.listen.host, server.port, store.incarnation)
     await stopping.wait()
     log.info("stopping")
     await server.stop()

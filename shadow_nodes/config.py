@@ -10,10 +10,11 @@ import argparse
 import re
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
+from shadow_nodes.protocol.addresses import Address, parse_address, parse_dns_servers, parse_peer, parse_peers
 from shadow_nodes.protocol.limits import LOG_RETAINED_BYTES_DEFAULT, MIB
 
 NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -35,11 +36,37 @@ def _about(doc: str, **option: Any) -> dict[str, Any]:
 class NodeSettings:
     """A shadow node's settings. ``metadata["doc"]`` describes a field, and is its option's help text."""
 
-    node: str = field(metadata=_about("name of this node, unique in the cluster; it stays with the data"))
     region: str = field(metadata=_about("failure domain this node stands in"))
-    cluster: str = field(metadata=_about("name of the cluster; links of any other are refused"))
     data: Path = field(metadata=_about("directory of the store, of this node's own", parse=Path))
-    listen: str = field(default="127.0.0.1:7600", metadata=_about("host:port to listen on; port 0 takes a free one"))
+    node: str = field(
+        default="",
+        metadata=_about("name of this node, unique in the cluster; it stays with the data (default: a new one)"),
+    )
+    cluster: str = field(default="shadowq", metadata=_about("name of the cluster; links of any other are refused"))
+    listen: Address = field(
+        default=Address("127.0.0.1", 7600),
+        metadata=_about("host:port to listen on; port 0 takes a free one", parse=parse_address),
+    )
+    join: tuple[Address, ...] = field(
+        default=(),
+        metadata=_about(
+            "managers of a running cluster, any of them, to announce this node to: host:port of their link-listen, or "
+            "the name of an SRV record; comma-separated",
+            parse=parse_peers,
+        ),
+    )
+    advertise: Address | None = field(
+        default=None,
+        metadata=_about(
+            "address at which managers and nodes reach this one: host:port, or the name of an SRV record "
+            "(default: listen itself)",
+            parse=parse_peer,
+        ),
+    )
+    dns_server: tuple[Address, ...] = field(
+        default=(),
+        metadata=_about("DNS servers, ip or ip:port, comma-separated (default: the system's)", parse=parse_dns_servers),
+    )
     log_retained_bytes: int = field(
         default=LOG_RETAINED_BYTES_DEFAULT,
         metadata=_about("per shard: applied log entries kept for catch-up, audit and replay", parse=int),
@@ -60,7 +87,7 @@ class NodeSettings:
     def __post_init__(self) -> None:
         """Raises ConfigError."""
         for name in ("node", "region", "cluster"):
-            value = getattr(self, name)
+            value = getattr(self, name) or ("new" if name == "node" else "")
             _require(bool(NAME_PATTERN.fullmatch(value)), name, f"{value!r} is not of the form {NAME_PATTERN.pattern}")
         _require(self.log_level in LOG_LEVELS, "log-level", f"{self.log_level!r} is not one of {', '.join(LOG_LEVELS)}")
         _require(
@@ -68,18 +95,14 @@ class NodeSettings:
             "log-retained-bytes",
             f"{self.log_retained_bytes} is less than {LOG_RETAINED_BYTES_MIN}",
         )
-        _split_listen(self.listen)
+        _require(
+            not self.join or self.advertise is not None or not self.listen.is_wildcard,
+            "advertise",
+            f"is needed with join, since nobody can connect to listen {self.listen}",
+        )
         _require((self.tls_cert is None) == (self.tls_key is None), "tls-cert", "goes with tls-key: give both or none")
         _require(self.tls_client_ca is None or self.tls_cert is not None, "tls-client-ca", "needs tls-cert and tls-key")
         _require(self.tls_cert is None or self.tls_ca is not None, "tls-ca", "is needed with tls-cert, to reach nodes")
-
-    @property
-    def host(self) -> str:
-        return _split_listen(self.listen)[0]
-
-    @property
-    def port(self) -> int:
-        return _split_listen(self.listen)[1]
 
     def read_secret(self) -> str:
         """ "" where none is set. Raises ConfigError."""
@@ -139,16 +162,9 @@ def parse_arguments(arguments: Sequence[str]) -> NodeSettings:
                 values[item.name] = item.metadata.get("parse", str)(given[item.name])
             except ValueError as error:
                 raise ConfigError(f"{option}: {error}") from error
-        elif item.name in ("node", "region", "cluster", "data"):
+        elif item.default is MISSING:
             raise ConfigError(f"{option}: is missing; give --{option}")
     return NodeSettings(**values)
-
-
-def _split_listen(listen: str) -> tuple[str, int]:
-    host, colon, port = listen.rpartition(":")
-    good = bool(colon and host) and port.isascii() and port.isdigit() and int(port) < 65536
-    _require(good, "listen", f"{listen!r} is not host:port")
-    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def _require(condition: bool, setting: str, problem: str) -> None:

@@ -12,6 +12,7 @@ import itertools
 import logging
 import ssl
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import aiohttp
 
@@ -31,6 +32,7 @@ from shadow_nodes.replica_stream import (
     unpack_log,
     unpack_snapshot,
 )
+from shadow_nodes.resolve import Endpoint, Resolver
 
 PULLS_MAX = 4
 CONNECT_SECONDS_MAX = 5.0
@@ -46,14 +48,17 @@ class Replication:
         driver: Driver,
         store: Store,
         metrics: NodeMetrics,
+        *,
         headers: dict[str, str],
         tls: ssl.SSLContext | None,
+        resolver: Resolver,
     ) -> None:
         self._driver = driver
         self._store = store
         self._metrics = metrics
         self._headers = headers
         self._tls = tls
+        self._resolver = resolver
         self._scheme = "http" if tls is None else "https"
         self._session: aiohttp.ClientSession | None = None
         self._running: dict[ShardKey, asyncio.Task[None]] = {}
@@ -104,14 +109,31 @@ class Replication:
             self._driver.wake()
 
     async def _copy(self, pull: Pull) -> str:
-        """What became of it. Raises the errors of the network, ProtocolError and BrokenStreamError."""
+        """From the first of the source's addresses that can be connected to; what became of it.
+
+        Raises the errors of the network, ProtocolError and BrokenStreamError.
+        """
+        failed: Exception = ProtocolError(f"{pull.source} stands for no address")
+        for endpoint in await self._resolver.resolve(pull.source):
+            try:
+                outcome = await self._copy_from(endpoint, pull)
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+                self._resolver.failed(endpoint)
+                failed = error
+            else:
+                self._resolver.answered(endpoint)
+                return outcome
+        self._resolver.forget(pull.source)
+        raise failed
+
+    async def _copy_from(self, endpoint: Endpoint, pull: Pull) -> str:
         if self._session is None:
-            # the system's resolver, in a thread: sources are addresses, or names that /etc/hosts may know
-            connector = aiohttp.TCPConnector(limit=0, resolver=aiohttp.ThreadedResolver())
+            connector = aiohttp.TCPConnector(limit=0)
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS_MAX, sock_read=STALL_SECONDS_MAX)
             self._session = aiohttp.ClientSession(connector=connector, headers=self._headers, timeout=timeout)
-        url = f"{self._scheme}://{pull.source}/replica/{pull.shard}"
-        async with self._session.get(f"{url}/log", params={"after": pull.after_seq}, ssl=self._tls or True) as response:
+        url = endpoint.url(self._scheme, f"/replica/{pull.shard}")
+        security: dict[str, Any] = {} if self._tls is None else {"ssl": self._tls, "server_hostname": endpoint.name}
+        async with self._session.get(f"{url}/log", params={"after": pull.after_seq}, **security) as response:
             if response.status == 204:
                 self._driver.guard_input(self._driver.core.pulled, pull, [])
                 return "complete"
@@ -120,7 +142,7 @@ class Replication:
                 return "entries"
             if response.status != 410:
                 raise BrokenStreamError(f"{response.status}: {(await response.text()).strip()}")
-        async with self._session.get(f"{url}/snapshot", ssl=self._tls or True) as response:
+        async with self._session.get(f"{url}/snapshot", **security) as response:
             if response.status != 200:
                 raise BrokenStreamError(f"{response.status}: {(await response.text()).strip()}")
             return await self._take_snapshot(pull, response.content)

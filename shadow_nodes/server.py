@@ -7,9 +7,9 @@ Model: aiohttp takes connections, the Driver runs the core. Invariant: with a se
 from __future__ import annotations
 
 import asyncio
-import hmac
 import itertools
 import logging
+import secrets
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -19,14 +19,20 @@ from shadow_nodes.config import NodeSettings
 from shadow_nodes.core.node import NodeConfig, NodeCore, Pull
 from shadow_nodes.core.store import Store
 from shadow_nodes.driver import Driver
+from shadow_nodes.joining import Joining
 from shadow_nodes.load import LOAD_INTERVAL_SECONDS, LoadMeter
 from shadow_nodes.metrics import NodeMetrics
+from shadow_nodes.protocol.addresses import Address
+from shadow_nodes.protocol.bearer import bearer_headers, knows_secret
 from shadow_nodes.protocol.errors import ProtocolError
 from shadow_nodes.protocol.frames import FrameWriter
+from shadow_nodes.protocol.handles import SESSION_BITS
+from shadow_nodes.protocol.joining import IDENTITY_PATH, Announcement, Identity
 from shadow_nodes.protocol.limits import FRAME_BYTES_MAX, SILENCE_BOUND_MS
 from shadow_nodes.protocol.messages import Hello, ToManager, ToNode, decode_to_node, encode_frame
 from shadow_nodes.replica_routes import ReplicaRoutes
 from shadow_nodes.replication import Replication
+from shadow_nodes.resolve import Resolver
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 HELLO_SECONDS_MAX = 5.0
@@ -64,6 +70,10 @@ class NodeServer:
         self._meter = LoadMeter(settings.data)
         self._metering: asyncio.TimerHandle | None = None
         self._ready = False
+        self._life = secrets.randbits(SESSION_BITS)
+        self._resolver: Resolver | None = None
+        self._announcing: asyncio.Task[None] | None = None
+        self.joining: Joining | None = None
         self.port = 0
 
     @property
@@ -73,10 +83,13 @@ class NodeServer:
 
     async def start(self) -> None:
         """Listens. Raises OSError where the address cannot be had."""
-        authorization = {"Authorization": f"Bearer {self._secret}"} if self._secret else {}
+        authorization = bearer_headers(self._secret)
         tls = self.settings.client_tls()
+        self._resolver = Resolver(tuple(map(str, self.settings.dns_server)))
         self._driver = Driver(self.core, self._store, self.metrics, self._pull, self._on_fatal)
-        self._replication = Replication(self._driver, self._store, self.metrics, authorization, tls)
+        self._replication = Replication(
+            self._driver, self._store, self.metrics, headers=authorization, tls=tls, resolver=self._resolver
+        )
         self._set_gauges()
         self._measure()
         app = web.Application(middlewares=[self._authorize])
@@ -85,21 +98,34 @@ class NodeServer:
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics_page)
         app.router.add_get("/inspect", self._inspect)
+        app.router.add_get(IDENTITY_PATH, self._identity_page)
         ReplicaRoutes(self._driver, self._store).add_to(app)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_SECONDS_MAX)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self.settings.host, self.settings.port, ssl_context=self.settings.server_tls())
+        host, port = self.settings.listen
+        site = web.TCPSite(self._runner, host, port, ssl_context=self.settings.server_tls())
         await site.start()
         self.port = self._runner.addresses[0][1]
         self._ready = True
+        if self.settings.join:
+            address = self.settings.advertise or Address(self.settings.listen.host, self.port)
+            announcement = Announcement(identity=self._identity(), address=str(address))
+            managers = tuple(map(str, self.settings.join))
+            self.joining = Joining(announcement, managers, self._resolver, authorization, tls)
+            self._announcing = asyncio.create_task(self.joining.run(), name="joining")
 
     async def stop(self) -> None:
         """Ends links and copying, waits for a write under way, closes the store."""
         self._ready = False
+        if self._announcing is not None:
+            self._announcing.cancel()
+            await asyncio.gather(self._announcing, return_exceptions=True)
         if self._metering is not None:
             self._metering.cancel()
         if self._replication is not None:
             await self._replication.close()
+        if self._resolver is not None:
+            await self._resolver.close()
         if self._driver is not None:
             await self._driver.stop()
         if self._runner is not None:
@@ -154,10 +180,8 @@ class NodeServer:
     async def _authorize(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        if self._secret and request.path not in OPEN_PATHS:
-            given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-            if not hmac.compare_digest(given, f"Bearer {self._secret}".encode()):
-                raise web.HTTPUnauthorized(text="this node has a secret, and the request lacks it\n")
+        if request.path not in OPEN_PATHS and not knows_secret(request.headers.get("Authorization", ""), self._secret):
+            raise web.HTTPUnauthorized(text="this node has a secret, and the request lacks it\n")
         return await handler(request)
 
     async def _healthz(self, _: web.Request) -> web.Response:
@@ -169,6 +193,7 @@ class NodeServer:
                 "cluster": self.settings.cluster,
                 "incarnation": self._store.incarnation,
                 "store_replaced": self._replaced or None,
+                "joined": None if self.joining is None else self.joining.accepted,
                 "shards": len(self.core.replicas),
                 "quarantined": [shard for shard, replica in self.core.replicas.items() if replica.quarantined],
                 "links": self.driver.links,
@@ -176,6 +201,20 @@ class NodeServer:
                 "writes_inline": self.driver.pace.inline,
             }
         )
+
+    def _identity(self) -> Identity:
+        settings = self.settings
+        return Identity(
+            node=settings.node,
+            region=settings.region,
+            cluster=settings.cluster,
+            incarnation=self._store.incarnation,
+            life=self._life,
+        )
+
+    async def _identity_page(self, _: web.Request) -> web.Response:
+        """Asks for the secret, so that who gets an answer knows that it has the node's."""
+        return web.Response(body=msgspec.json.encode(self._identity()), content_type="application/json")
 
     async def _readyz(self, _: web.Request) -> web.Response:
         if not self._ready:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from distribution_manager.cli.arguments import DATA_DEFAULT
-from distribution_manager.config import Address, ConfigError, parse_addresses
+from distribution_manager.config import ConfigError
 from distribution_manager.coordination.etcd import EtcdCoordination
 from distribution_manager.coordination.etcd_settings import EtcdSettings
 from distribution_manager.drills.state import load_state
+from shadow_nodes.protocol.addresses import Address, parse_dns_servers, parse_peers
 
 T = TypeVar("T")
 
@@ -21,11 +22,12 @@ def add_etcd_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help=f"a local cluster's data directory (default: {DATA_DEFAULT})"
     )
-    parser.add_argument("--etcd", metavar="X", help="instead: etcd's client endpoints, host:port, comma-separated")
+    parser.add_argument("--etcd", metavar="X", help="instead: etcd's client endpoints, as of shadowq manager")
     parser.add_argument("--cluster", default="shadowq", metavar="X", help="with --etcd: the cluster's name")
     for option in ("ca", "cert", "key", "password-file"):
         parser.add_argument(f"--etcd-{option}", type=Path, metavar="FILE", help="as of shadowq manager")
     parser.add_argument("--etcd-user", default="", metavar="X", help="as of shadowq manager")
+    parser.add_argument("--dns-server", default="", metavar="X", help="as of shadowq manager")
 
 
 def with_etcd(options: argparse.Namespace, work: Callable[[EtcdCoordination], Awaitable[T]]) -> T:
@@ -52,7 +54,8 @@ def _settings(options: argparse.Namespace) -> EtcdSettings:
             raise ConfigError(f"data: {data} holds no cluster: name one with --data, or etcd with --etcd and --cluster")
         return EtcdSettings(state.cluster, (str(Address("127.0.0.1", state.members["etcd"].ports["client"])),))
     try:
-        endpoints = tuple(str(address) for address in parse_addresses(options.etcd))
+        endpoints = tuple(map(str, parse_peers(options.etcd)))
+        nameservers = tuple(map(str, parse_dns_servers(options.dns_server)))
         password = ""
         if options.etcd_password_file is not None:
             password = options.etcd_password_file.read_text().strip()
@@ -64,6 +67,7 @@ def _settings(options: argparse.Namespace) -> EtcdSettings:
             key=options.etcd_key,
             user=options.etcd_user,
             password=password,
+            nameservers=nameservers,
         )
     except (OSError, ValueError) as error:
         raise ConfigError(f"etcd: {error}") from error

@@ -6,15 +6,14 @@ import argparse
 import asyncio
 import contextlib
 import os
-import socket
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, Final, NoReturn
 
 from distribution_manager.cli.arguments import fail
 from distribution_manager.config import ConfigError, ManagerConfig
+from shadow_nodes.resolve import Resolver
 
 ETCD_WAIT_S: Final = 5.0
 ETCD_POLL_S: Final = 0.1
@@ -37,7 +36,7 @@ def run_node(arguments: Sequence[str]) -> NoReturn:
 
 def run_manager_process(options: argparse.Namespace) -> int:
     config = ManagerConfig.from_text(vars(options))
-    _reach_etcd(config)
+    asyncio.run(_reach_etcd(config))
     from distribution_manager.runtime import run_manager  # noqa: PLC0415 - the other commands need none of it
 
     try:
@@ -60,16 +59,32 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(option, dest=setting.name, metavar="X", help=text.replace("%", "%%"))
 
 
-def _reach_etcd(config: ManagerConfig) -> None:
+async def _reach_etcd(config: ManagerConfig) -> None:
     """A manager that runs waits for an etcd that went away; one that starts should say that it sees none."""
-    deadline = time.monotonic() + ETCD_WAIT_S
-    while time.monotonic() < deadline:
-        for address in config.etcd:
-            with contextlib.suppress(OSError), socket.create_connection(address, timeout=ETCD_WAIT_S / 2):
-                return
-        time.sleep(ETCD_POLL_S)
-    where = ", ".join(str(address) for address in config.etcd)
-    raise ConfigError(f"etcd: cannot be reached at {where}: start it, or name its endpoints with --etcd")
+    resolver = Resolver(tuple(map(str, config.dns_server)))
+    try:
+        async with asyncio.timeout(ETCD_WAIT_S):
+            while True:
+                if await _any_listens(resolver, map(str, config.etcd)):
+                    return
+                await asyncio.sleep(ETCD_POLL_S)
+    except TimeoutError:
+        where = ", ".join(map(str, config.etcd))
+        raise ConfigError(f"etcd: cannot be reached at {where}: start it, or name its endpoints with --etcd") from None
+    finally:
+        await resolver.close()
+
+
+async def _any_listens(resolver: Resolver, addresses: Iterable[str]) -> bool:
+    for address in addresses:
+        with contextlib.suppress(OSError, TimeoutError):
+            for endpoint in await resolver.resolve(address):
+                with contextlib.suppress(OSError, TimeoutError):
+                    async with asyncio.timeout(ETCD_WAIT_S / 2):
+                        _, writer = await asyncio.open_connection(endpoint.ip, endpoint.port)
+                    writer.close()
+                    return True
+    return False
 
 
 def _event_loop_runner() -> Any:

@@ -26,11 +26,13 @@ from distribution_manager.coordination.etcd_connection import (
     key_text,
     kv_range,
 )
+from distribution_manager.coordination.etcd_names import EtcdNames
 from distribution_manager.coordination.etcd_session import Session
 from distribution_manager.coordination.etcd_settings import EtcdSettings
 from distribution_manager.coordination.etcd_watch import EtcdWatch, prefix_end
 from distribution_manager.coordination.interface import CoordinationUnavailable, Counters, check_transaction
 from distribution_manager.core.transactions import Change, KeyValue, Outcome, Put, Remove, Snapshot, Transaction
+from shadow_nodes.resolve import Resolver
 
 T = TypeVar("T")
 
@@ -47,7 +49,8 @@ class EtcdCoordination:
         self._settings = settings
         self._prefix = settings.prefix
         self._counters = Counters()
-        self._connections = Connections(settings, self._counters)
+        self._names = EtcdNames(settings.endpoints, Resolver(settings.nameservers))
+        self._connections = Connections(settings, self._counters, self._names.suspect)
         self._session = Session(self._connections)
         self._closed = asyncio.Event()
 
@@ -67,7 +70,7 @@ class EtcdCoordination:
         self._session.on_session(callback)
 
     async def start(self) -> None:
-        self._connections.open()
+        await self._names.start(self._connections)
         self._session.start()
 
     async def close(self) -> None:
@@ -75,6 +78,7 @@ class EtcdCoordination:
             return
         self._closed.set()
         await self._session.close()
+        await self._names.close()
         self._connections.close()
 
     async def transact(self, transaction: Transaction) -> Outcome:

@@ -2,7 +2,7 @@
 
 Model: calls go to the endpoint in use until one fails for want of an answer; then the next endpoint is in use and the
 old one is suspect. (gRPC's own round robin keeps sending every n-th call to a member that is frozen or cut off from its
-peers.)
+peers.) Endpoints are IP addresses here; which ones, etcd_names.py says, at any time anew.
 Invariant: a call that may change something is sent only on a connection whose last call was answered; on a suspect one
 a linearizable read goes first. So while etcd is away, transactions fail as surely not sent, and only those that were
 under way when it went have an unknown outcome. No decision rests on the text of a gRPC error; two rest on messages of
@@ -20,9 +20,10 @@ from typing import Any
 import grpc
 
 from distribution_manager.coordination.etcd3_protobuf import etcd3, etcdrpc
-from distribution_manager.coordination.etcd_settings import EtcdSettings, split_endpoint
+from distribution_manager.coordination.etcd_settings import EtcdSettings
 from distribution_manager.coordination.interface import CoordinationUnavailable, Counters
 from shadow_nodes.protocol.errors import OutcomeUnknownError, RejectedError
+from shadow_nodes.resolve import Endpoint
 
 NO_LEADER = "etcdserver: no leader"
 """etcd's answer, before it looks at the request, to a call with this metadata while its member knows no leader."""
@@ -54,61 +55,102 @@ class CompactedError(RejectedError):
 
 @dataclass(eq=False)
 class Connection:
-    endpoint: str
+    target: Endpoint
     client: Any
     trusted: bool = False
     """Its last call was answered."""
     streams: set[Callable[[], None]] = field(default_factory=set)
     """What ends each watch that runs on it."""
 
+    @property
+    def endpoint(self) -> str:
+        """For messages."""
+        return f"{self.target.host}:{self.target.port}"
+
+    def end_streams(self) -> None:
+        for end in list(self.streams):
+            end()
+
 
 class Connections:
-    def __init__(self, settings: EtcdSettings, counters: Counters) -> None:
+    """``on_suspect`` is called when an endpoint has failed to answer."""
+
+    def __init__(
+        self, settings: EtcdSettings, counters: Counters, on_suspect: Callable[[Endpoint], None] = lambda _: None
+    ) -> None:
         self.settings = settings
         self.counters = counters
         self.healthy = False
+        self._on_suspect = on_suspect
         self._all: list[Connection] = []
-        self._used = 0
+        self._used: Connection | None = None
+        self._retired: list[Connection] = []
+        self._closed = False
         self._token: str | None = None
         self._authenticating = asyncio.Lock()
 
-    def open(self) -> None:
-        """Reads the certificates; connects nothing yet."""
+    def set_targets(self, targets: list[Endpoint]) -> None:
+        """Where etcd is, in the order in which to try them. Connects nothing yet; what is unchanged stays connected.
+
+        Reads the certificates.
+        """
+        if self._closed:
+            return
+        known = {connection.target: connection for connection in self._all}
+        wanted = dict.fromkeys(targets)
+        self._all = [known.pop(target) if target in known else self._open(target) for target in wanted]
+        if self._used not in self._all:
+            self._used = self._all[0] if self._all else None
+        for connection in known.values():
+            connection.end_streams()
+            self._retired.append(connection)
+            # calls under way keep their time: closing cuts them off, and leaves the outcome of changes unknown
+            asyncio.get_running_loop().call_later(self.settings.call_timeout_s, self._close_retired, connection)
+
+    def _close_retired(self, connection: Connection) -> None:
+        if connection in self._retired:
+            self._retired.remove(connection)
+            connection.client.close()
+
+    def _open(self, target: Endpoint) -> Connection:
         settings = self.settings
-        for endpoint in settings.endpoints:
-            host, port = split_endpoint(endpoint)
-            client = etcd3.Etcd3Client(
-                host=host,
-                port=port,
-                ca_cert=settings.ca,
-                cert_cert=settings.cert,
-                cert_key=settings.key,
-                timeout=settings.call_timeout_s,
-                grpc_options=settings.grpc_options(),
-            )
-            self._all.append(Connection(endpoint, client))
+        client = etcd3.Etcd3Client(
+            # gRPC is told what it is, and asks no DNS of its own
+            host=f"ipv6:{target.host}" if ":" in target.ip else f"ipv4:{target.ip}",
+            port=target.port,
+            ca_cert=settings.ca,
+            cert_cert=settings.cert,
+            cert_key=settings.key,
+            timeout=settings.call_timeout_s,
+            grpc_options=settings.grpc_options("" if target.name == target.ip else target.name),
+        )
+        return Connection(target, client)
 
     def close(self) -> None:
-        for connection in self._all:
-            for end in list(connection.streams):
-                end()
+        self._closed = True
+        for connection in [*self._all, *self._retired]:
+            connection.end_streams()
             connection.client.close()
         self._all.clear()
+        self._retired.clear()
+        self._used = None
 
     def current(self) -> Connection:
-        if not self._all:
-            raise CoordinationUnavailable("coordination is closed")
-        return self._all[self._used]
+        """Raises CoordinationUnavailable."""
+        if self._used is None:
+            reason = "coordination is closed" if self._closed else "etcd: no endpoint's name has an address yet"
+            raise CoordinationUnavailable(reason)
+        return self._used
 
     def suspect(self, connection: Connection) -> None:
         """An answer failed to come. Its watches move to another member; with one member only, they wait for it."""
         connection.trusted = False
-        if not self._all or connection is not self._all[self._used]:
+        if connection is not self._used:
             return
-        self._used = (self._used + 1) % len(self._all)
+        self._on_suspect(connection.target)
+        self._used = self._all[(self._all.index(connection) + 1) % len(self._all)]
         if len(self._all) > 1:
-            for end in list(connection.streams):
-                end()
+            connection.end_streams()
 
     async def metadata(self) -> tuple[tuple[str, str], ...]:
         if not self.settings.user:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from distribution_manager.coordination.interface import check_cluster_name
+from shadow_nodes.protocol.addresses import parse_peer
 
 CALL_TIMEOUT_S = 2.0
 """What one call of the interface takes at most, with everything that is repeated inside it."""
@@ -24,10 +25,12 @@ assert KEEPALIVE_INTERVAL_MS > 5_000, "etcd's --grpc-keepalive-min-time"
 
 @dataclass(frozen=True)
 class EtcdSettings:
-    """``endpoints``: host:port each, tried one after the other; a host may be a name, which gRPC resolves.
+    """``endpoints``: host:port each, or a service (``_etcd-client._tcp.example.org``), tried one after the other; names
+    are resolved by ``nameservers`` (``ip:port``; none: the system's), and followed when they change.
 
     ``ca``, ``cert``, ``key``: PEM files. ``ca`` alone verifies etcd, all three are mutual TLS. ``server_name``: the
-    name that etcd's certificate must hold, where the endpoints are addresses that it does not. ``session_ttl_s``: how
+    name that etcd's certificate must hold, where that is not the endpoint's host (of a service: the target's host).
+    ``session_ttl_s``: how
     long leased keys outlive a process that stopped without closing; etcd raises it to one and a half times its election
     timeout.
     """
@@ -42,13 +45,17 @@ class EtcdSettings:
     password: str = field(default="", repr=False)
     call_timeout_s: float = CALL_TIMEOUT_S
     session_ttl_s: int = SESSION_TTL_S
+    nameservers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_cluster_name(self.cluster)
         if not self.endpoints:
             raise ValueError("endpoints: name at least one etcd endpoint, as host:port")
         for endpoint in self.endpoints:
-            split_endpoint(endpoint)
+            try:
+                parse_peer(endpoint)
+            except ValueError as error:
+                raise ValueError(f"endpoints: {error}") from error
         self._check_tls()
         if bool(self.user) != bool(self.password):
             raise ValueError("user, password: give both or neither")
@@ -71,7 +78,8 @@ class EtcdSettings:
     def prefix(self) -> str:
         return f"/shadowq/{self.cluster}/"
 
-    def grpc_options(self) -> list[tuple[str, int | str]]:
+    def grpc_options(self, name: str) -> list[tuple[str, int | str]]:
+        """``name``: of the host, where an endpoint was found by one."""
         options: list[tuple[str, int | str]] = [
             # A server that froze or a network that went silent ends the connection; the default is to wait for TCP.
             ("grpc.keepalive_time_ms", KEEPALIVE_INTERVAL_MS),
@@ -86,15 +94,6 @@ class EtcdSettings:
             ("grpc.enable_http_proxy", 0),
             ("grpc.enable_retries", 0),
         ]
-        if self.server_name:
-            options.append(("grpc.ssl_target_name_override", self.server_name))
+        if self.ca and (self.server_name or name):
+            options.append(("grpc.ssl_target_name_override", self.server_name or name))
         return options
-
-
-def split_endpoint(endpoint: str) -> tuple[str, int]:
-    """(host, port); an IPv6 host keeps its brackets. Raises ValueError."""
-    host, _, port = endpoint.rpartition(":")
-    bare_ipv6 = ":" in host and not (host.startswith("[") and host.endswith("]"))
-    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536 or bare_ipv6 or "/" in host:
-        raise ValueError(f"endpoints: {endpoint!r} is not host:port (IPv6: [address]:port)")
-    return host, int(port)

@@ -10,9 +10,10 @@ import secrets
 from collections.abc import Sequence
 from typing import Final
 
-from distribution_manager.config import NAME_PATTERN, PORT_MAX
+from distribution_manager.config import NAME_PATTERN
 from distribution_manager.drills import ports
 from distribution_manager.drills.state import ClusterError, ClusterState, Member
+from shadow_nodes.protocol.addresses import PORT_MAX
 
 REGIONS_DEFAULT: Final = ("us-east-1", "eu-west-1", "ap-southeast-1")
 REGIONS_MAX: Final = 32

@@ -10,6 +10,7 @@ import msgspec
 
 from distribution_manager.drills.ports import LOOPBACK
 from distribution_manager.drills.state import Kind, Member
+from shadow_nodes.protocol.bearer import bearer_headers
 
 PROBE_TIMEOUT_S: Final = 1.0
 _READY: Final[dict[Kind, tuple[str, str]]] = {
@@ -25,7 +26,7 @@ def get(
     """Status and body of a GET (or another method without a body); None when there is no answer."""
     connection = http.client.HTTPConnection(LOOPBACK, port, timeout=timeout_s)
     try:
-        connection.request(method, path, headers={"Authorization": f"Bearer {secret}"} if secret else {})
+        connection.request(method, path, headers=bearer_headers(secret))
         response = connection.getresponse()
         return response.status, response.read()
     except (OSError, http.client.HTTPException):

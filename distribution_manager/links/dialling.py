@@ -1,6 +1,7 @@
 """Keeps one WebSocket to each of a changing set of peers: the common part of links to nodes and to managers.
 
-Model: a task per target dials, greets, is welcomed, reads until the link breaks, and dials again after a pause.
+Model: a task per target dials, greets, is welcomed, reads until the link breaks, and dials again after a pause. Where a
+name has moved to other addresses, a link to one of those takes the old one's place as soon as it is welcomed.
 Invariants: ``on_up`` and ``on_down`` of a peer alternate, in this order; ``on_messages`` comes only in between; none is
 called from inside a method of this class, but always from the loop.
 """
@@ -16,7 +17,6 @@ from typing import Generic, TypeVar
 
 import aiohttp
 
-from distribution_manager.links.resolve import Endpoint, Resolver
 from distribution_manager.links.settings import (
     BACKOFF_SECONDS_MAX,
     BACKOFF_SECONDS_START,
@@ -28,6 +28,7 @@ from distribution_manager.links.settings import (
 from shadow_nodes.protocol.errors import ProtocolError
 from shadow_nodes.protocol.frames import FrameWriter
 from shadow_nodes.protocol.limits import FRAME_BYTES_MAX
+from shadow_nodes.resolve import Endpoint, Resolver, is_fixed
 
 Out = TypeVar("Out")
 In = TypeVar("In")
@@ -42,9 +43,32 @@ _DIAL_ERRORS = (OSError, TimeoutError, aiohttp.ClientError, ProtocolError)
 class _Dialled(Generic[In, Welcomed]):
     """A link that was welcomed, and what came in the same frame after the welcome."""
 
+    endpoint: Endpoint
     socket: aiohttp.ClientWebSocketResponse
     welcomed: Welcomed
     others: list[In]
+
+
+@dataclass
+class _Move(Generic[In, Welcomed]):
+    """The task that looks whether a link's name has moved, and the link it has found then."""
+
+    task: asyncio.Task[None] | None = None
+    successor: _Dialled[In, Welcomed] | None = None
+
+    async def end(self) -> None:
+        """A successor that nobody took is broken."""
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.wait([self.task])
+        if self.successor is not None:
+            await _break(self.successor.socket)
+
+
+async def _break(socket: aiohttp.ClientWebSocketResponse) -> None:
+    # aiohttp has no public name for the transport
+    socket._writer.transport.abort()
+    await socket.close()
 
 
 class Dialler(Generic[Out, In, Welcomed]):
@@ -142,7 +166,9 @@ class Dialler(Generic[Out, In, Welcomed]):
         while True:
             lasted = 0.0
             try:
-                lasted = await self._live(peer, await self._dial(peer, address))
+                dialled: _Dialled[In, Welcomed] | None = await self._dial(peer, address)
+                while dialled is not None:
+                    lasted, dialled = await self._live(peer, address, dialled)
             except _DIAL_ERRORS as error:
                 self._complain(peer, address, f"{type(error).__name__}: {error}")
             except Exception:
@@ -152,8 +178,11 @@ class Dialler(Generic[Out, In, Welcomed]):
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, BACKOFF_SECONDS_MAX)
 
-    async def _live(self, peer: str, dialled: _Dialled[In, Welcomed]) -> float:
-        """One life of the link, from ``on_up`` to ``on_down``. Returns how many seconds it lasted."""
+    async def _live(
+        self, peer: str, address: str, dialled: _Dialled[In, Welcomed]
+    ) -> tuple[float, _Dialled[In, Welcomed] | None]:
+        """One life of the link, from ``on_up`` to ``on_down``. Returns how many seconds it lasted, and the link that is
+        to take its place, where there is one."""
         loop = asyncio.get_running_loop()
         since = loop.time()
         socket = dialled.socket
@@ -162,19 +191,47 @@ class Dialler(Generic[Out, In, Welcomed]):
         self._links[peer] = link
         self._complaints.pop(peer, None)
         log.info("link to %s is up", peer)
+        move = _Move[In, Welcomed]()
+        if not is_fixed(address):
+            move.task = asyncio.create_task(self._follow(peer, address, dialled.endpoint, link, move))
         try:
             self._on_up(peer, dialled.welcomed)
             if dialled.others:
                 self._on_messages(peer, dialled.others)
             reason = await self._read(peer, socket)
             log.warning("link to %s is down: %s", peer, link.broken or reason)
+            successor, move.successor = move.successor, None
         finally:
             if self._links.get(peer) is link:
                 del self._links[peer]
             link.abort("closed")
             self._on_down(peer)
             await socket.close()
-        return loop.time() - since
+            await move.end()
+        return loop.time() - since, successor
+
+    async def _follow(
+        self,
+        peer: str,
+        address: str,
+        endpoint: Endpoint,
+        link: FrameWriter[Out],
+        move: _Move[In, Welcomed],
+    ) -> None:
+        """Until the name stands for other addresses than the link's, and the peer answers at one of them."""
+        while True:
+            try:
+                endpoints = await self._resolver.expired(address)
+                if endpoint in endpoints:
+                    continue
+                move.successor = await self._dial_any(peer, address, endpoints)
+            except _DIAL_ERRORS as error:
+                # what is linked is not given up for what does not answer; DNS may be the one that is wrong
+                self._complain(peer, address, f"moved? {type(error).__name__}: {error}")
+                await asyncio.sleep(BACKOFF_SECONDS_MAX)
+            else:
+                link.abort(f"{address} has moved")
+                return
 
     async def _read(self, peer: str, socket: aiohttp.ClientWebSocketResponse) -> str:
         """Until the link breaks; returns why. Raises ProtocolError."""
@@ -186,13 +243,21 @@ class Dialler(Generic[Out, In, Welcomed]):
 
     async def _dial(self, peer: str, address: str) -> _Dialled[In, Welcomed]:
         """Tries every address the name stands for. Raises the last one's error."""
+        return await self._dial_any(peer, address, await self._resolver.resolve(address))
+
+    async def _dial_any(self, peer: str, address: str, endpoints: list[Endpoint]) -> _Dialled[In, Welcomed]:
+        """Raises the last one's error."""
         failed: Exception = ProtocolError(f"{address} stands for no address")
-        for endpoint in await self._resolver.resolve(address):
+        for endpoint in endpoints:
             try:
                 async with asyncio.timeout(DIAL_SECONDS_MAX):
-                    return await self._greet(peer, endpoint)
+                    dialled = await self._greet(peer, endpoint)
             except _DIAL_ERRORS as error:
                 failed = error
+                self._resolver.failed(endpoint)
+            else:
+                self._resolver.answered(endpoint)
+                return dialled
         self._resolver.forget(address)
         raise failed
 
@@ -215,10 +280,9 @@ class Dialler(Generic[Out, In, Welcomed]):
             messages = self._decode(message.data)
             if not messages:
                 raise ProtocolError("welcomed with an empty frame")
-            return _Dialled(socket, self._welcome(peer, messages[0]), messages[1:])
+            return _Dialled(endpoint, socket, self._welcome(peer, messages[0]), messages[1:])
         except BaseException:
-            socket._writer.transport.abort()
-            await socket.close()
+            await _break(socket)
             raise
 
     def _complain(self, peer: str, address: str, reason: str) -> None:

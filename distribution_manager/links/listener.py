@@ -7,7 +7,6 @@ Invariant: ``on_closed`` is called once for each connection that was greeted, af
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 from collections.abc import Callable
 
@@ -23,6 +22,7 @@ from distribution_manager.core.messages import (
 )
 from distribution_manager.links.manager_links import check_greeting
 from distribution_manager.links.settings import DIAL_SECONDS_MAX, PROBE_SECONDS, LinkSettings
+from shadow_nodes.protocol.bearer import knows_secret
 from shadow_nodes.protocol.errors import ProtocolError
 from shadow_nodes.protocol.frames import FrameWriter
 from shadow_nodes.protocol.limits import FRAME_BYTES_MAX
@@ -82,9 +82,7 @@ class ManagerListener:
         return socket
 
     def _knows_secret(self, request: web.Request) -> bool:
-        given = request.headers.get("Authorization", "")
-        wanted = self._settings.headers.get("Authorization", "")
-        return not wanted or hmac.compare_digest(given.encode(), wanted.encode())
+        return knows_secret(request.headers.get("Authorization", ""), self._settings.secret)
 
     async def _serve(self, socket: web.WebSocketResponse) -> None:
         """Raises ProtocolError."""

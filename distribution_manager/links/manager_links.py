@@ -11,9 +11,9 @@ from distribution_manager.core.messages import (
     encode_manager_frame,
 )
 from distribution_manager.links.dialling import Dialler
-from distribution_manager.links.resolve import Resolver
 from distribution_manager.links.settings import LinkSettings
 from shadow_nodes.protocol.errors import ProtocolError
+from shadow_nodes.resolve import Resolver
 
 
 class ManagerLinks(Dialler[ManagerMessage, ManagerMessage, Greeting]):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from distribution_manager.links.dialling import Dialler
-from distribution_manager.links.resolve import Resolver
 from distribution_manager.links.settings import LinkSettings
 from shadow_nodes.protocol.errors import ProtocolError
 from shadow_nodes.protocol.limits import PROTOCOL_VERSION
 from shadow_nodes.protocol.messages import Hello, ToManager, ToNode, Welcome, decode_to_manager, encode_frame
+from shadow_nodes.resolve import Resolver
 
 
 class NodeLinks(Dialler[ToNode, ToManager, Welcome]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 
+from shadow_nodes.protocol.bearer import bearer_headers
 from shadow_nodes.protocol.frames import WAITING_BYTES_MAX_DEFAULT
 from shadow_nodes.protocol.limits import SILENCE_BOUND_MS
 
@@ -36,7 +37,7 @@ class LinkSettings:
 
     @property
     def headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self.secret}"} if self.secret else {}
+        return bearer_headers(self.secret)
 
 
 def client_tls(ca_file: str, certificate_file: str = "", key_file: str = "") -> ssl.SSLContext:

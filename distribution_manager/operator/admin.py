@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -12,6 +11,7 @@ from distribution_manager.core.manager import ManagerCore
 from distribution_manager.core.metadata import QueueMetadata, ShardRecord
 from distribution_manager.operator.metrics import Metrics
 from distribution_manager.operator.promotion import PromotionApi
+from shadow_nodes.protocol.bearer import knows_secret
 from shadow_nodes.protocol.messages import Inspected, Inspection
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/link"})
@@ -49,10 +49,8 @@ class AdminApi:
     async def _authorize(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        if self._secret and request.path not in OPEN_PATHS:
-            given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-            if not hmac.compare_digest(given, f"Bearer {self._secret}".encode()):
-                raise web.HTTPUnauthorized(text="this manager has a secret, and the request lacks it\n")
+        if request.path not in OPEN_PATHS and not knows_secret(request.headers.get("Authorization", ""), self._secret):
+            raise web.HTTPUnauthorized(text="this manager has a secret, and the request lacks it\n")
         return await handler(request)
 
     async def _healthz(self, _: web.Request) -> web.Response:

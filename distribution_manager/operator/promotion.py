@@ -12,6 +12,7 @@ from distribution_manager.core import causes
 from distribution_manager.core.manager import ManagerCore
 from distribution_manager.core.metadata import ShardRecord
 from distribution_manager.core.owner import Phase
+from shadow_nodes.protocol.bearer import bearer_headers
 from shadow_nodes.protocol.commands import ShardKey
 
 POLL_SECONDS = 0.02
@@ -31,7 +32,7 @@ class PromotionApi:
     def __init__(self, promoter: Promoter, secret: str) -> None:
         self._promoter = promoter
         self._core = promoter.core
-        self._headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+        self._headers = bearer_headers(secret)
 
     async def handle(self, request: web.Request) -> web.Response:
         name, region = request.query.get("queue", ""), request.query.get("to", "")

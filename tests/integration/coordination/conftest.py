@@ -15,6 +15,7 @@ from distribution_manager.coordination.etcd import EtcdCoordination
 from distribution_manager.coordination.etcd_settings import EtcdSettings
 from distribution_manager.coordination.interface import Coordination
 from distribution_manager.core.transactions import Change, Snapshot
+from tests.dns_server import DnsServer
 
 POLL_S = 0.01
 
@@ -30,6 +31,7 @@ class Proxy:
 
     def __init__(self, port: int) -> None:
         self.replies_pass = True
+        self.accepted = 0
         self._to = port
         self._server: asyncio.Server | None = None
         self._pumps: set[asyncio.Task[None]] = set()
@@ -58,6 +60,7 @@ class Proxy:
         await asyncio.gather(*self._pumps, return_exceptions=True)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to)
         except OSError:
@@ -143,6 +146,16 @@ class Bench:
         await proxy.open()
         self._made.append(proxy.cut)
         return proxy
+
+    async def dns(self) -> DnsServer:
+        dns = DnsServer()
+        await dns.start()
+
+        async def stop() -> None:
+            dns.stop()
+
+        self._made.append(stop)
+        return dns
 
     async def connect(self, *endpoints: str, **settings: Any) -> EtcdCoordination:
         settings = {"session_ttl_s": 1, "call_timeout_s": 1.0} | settings

@@ -80,6 +80,16 @@ async def test_mutual_tls(bench: Bench) -> None:
     follower = await bench.follow(good)
     await good.transact(PUT)
     await follower.same_as(good)
+    # by name: the certificate must be for the name that was asked for, though an address is dialled
+    dns = await bench.dns()
+    dns.a("etcd.test", "127.0.0.1")
+    dns.a("other.test", "127.0.0.1")
+    by_name = {**tls, "server_name": "", "nameservers": (dns.address,)}
+    named = await bench.connect(f"etcd.test:{etcd.client_port}", **by_name)
+    await named.transact(PUT)
+    misnamed = await bench.connect(f"other.test:{etcd.client_port}", call_timeout_s=0.5, **by_name)
+    with pytest.raises(CoordinationUnavailable):
+        await misnamed.transact(PUT)
     wrong_settings: list[dict[str, Any]] = [
         tls | {"cert": folder / "stranger.pem", "key": folder / "stranger.key"},
         tls | {"ca": folder / "stranger.pem"},

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from distribution_manager.config import Address, ConfigError, ManagerConfig, parse_address, parse_addresses
+from distribution_manager.config import ConfigError, ManagerConfig
+from shadow_nodes.protocol.addresses import Address
 
 NEEDED: dict[str, str | bool | None] = {"name": "m1", "region": "us-east-1", "etcd": "127.0.0.1:2379"}
 
@@ -35,26 +36,6 @@ def test_frozen() -> None:
 
 def test_every_setting_is_documented() -> None:
     assert all(setting.metadata["doc"] for setting in fields(ManagerConfig))
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("127.0.0.1:80", Address("127.0.0.1", 80)),
-        ("[::1]:80", Address("::1", 80)),
-        ("node-1.example.com:7000", Address("node-1.example.com", 7000)),
-    ],
-)
-def test_addresses(text: str, address: Address) -> None:
-    assert parse_address(text) == address
-    assert str(address) == text
-    assert parse_addresses(f"{text}, {text},") == (address, address)
-
-
-@pytest.mark.parametrize("text", ["", "host", ":80", "host:", "host:x", "host:-1", "host:65536", "::1:80", "host:²"])
-def test_not_an_address(text: str) -> None:
-    with pytest.raises(ValueError, match=r"host:port|port above"):
-        parse_address(text)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from node_harness import Manager
 
 from shadow_nodes.config import NodeSettings
 from shadow_nodes.core.store import Store
+from shadow_nodes.protocol.addresses import Address
 from shadow_nodes.server import NodeServer
 
 StartNode = Callable[..., Awaitable[NodeServer]]
@@ -48,7 +49,8 @@ async def start_node(tmp_path: Path, fatal: list[BaseException]) -> AsyncIterato
     servers: list[NodeServer] = []
 
     async def start(store: Store, node: str = "n1", replaced: str = "", **settings: Any) -> NodeServer:
-        given = NodeSettings(node=node, region="r1", cluster="c", data=tmp_path, listen="127.0.0.1:0", **settings)
+        settings = {"node": node, "region": "r1", "cluster": "c", "listen": Address("127.0.0.1", 0)} | settings
+        given = NodeSettings(data=tmp_path, **settings)
         server = NodeServer(given, store, fatal.append, replaced)
         servers.append(server)
         await server.start()

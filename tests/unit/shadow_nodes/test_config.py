@@ -13,7 +13,7 @@ GOOD = ["--node", "n1", "--region", "us-east-1", "--cluster", "c", "--data", "/d
 
 def test_defaults_and_given_values() -> None:
     settings = parse_arguments([*GOOD, "--listen", "[::1]:7", "--log-retained-bytes", "2000000"])
-    assert (settings.node, settings.data, settings.host, settings.port) == ("n1", Path("/data"), "::1", 7)
+    assert (settings.node, settings.data, str(settings.listen)) == ("n1", Path("/data"), "[::1]:7")
     assert settings.log_retained_bytes == 2_000_000
     assert settings.read_secret() == ""
     assert settings.server_tls() is None
@@ -23,7 +23,11 @@ def test_defaults_and_given_values() -> None:
 @pytest.mark.parametrize(
     ("arguments", "setting"),
     [
-        (GOOD[2:], "node"),
+        (GOOD[:2], "region"),
+        ([*GOOD, "--join", "manager"], "join"),
+        ([*GOOD, "--join", "manager:9424", "--listen", "0.0.0.0:7600"], "advertise"),
+        ([*GOOD, "--advertise", "0.0.0.0:7600"], "advertise"),
+        ([*GOOD, "--dns-server", "dns.example.org"], "dns-server"),
         (GOOD[:-2], "data"),
         ([*GOOD, "--node", "a b"], "node"),
         ([*GOOD, "--region", ""], "region"),

@@ -47,7 +47,7 @@ def test_misuse_is_one_line(arguments: list[str], text: str, capsys: pytest.Capt
 
 def test_a_wrong_manager_setting_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["manager", "--name", "m", "--region", "r"]) == FAILED
-    assert capsys.readouterr().err == "shadowq: etcd: is needed: etcd's client endpoints, host:port, comma-separated\n"
+    assert capsys.readouterr().err.startswith("shadowq: etcd: is needed: etcd's client endpoints")
 
 
 def test_etcd_out_of_reach_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

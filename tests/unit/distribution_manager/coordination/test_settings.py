@@ -9,9 +9,9 @@ import pytest
 from google.protobuf import descriptor_pool
 
 from distribution_manager.coordination.etcd3_protobuf import etcdrpc
-from distribution_manager.coordination.etcd_settings import EtcdSettings, split_endpoint
+from distribution_manager.coordination.etcd_settings import EtcdSettings
 
-GOOD: dict[str, Any] = {"cluster": "c1", "endpoints": ("etcd-1:2379", "[::1]:2379")}
+GOOD: dict[str, Any] = {"cluster": "c1", "endpoints": ("etcd-1:2379", "[::1]:2379", "_etcd-client._tcp.example.org")}
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,6 @@ def test_good_settings() -> None:
     settings = EtcdSettings(**GOOD, user="u", password="secret")
     assert settings.prefix == "/shadowq/c1/"
     assert "secret" not in repr(settings)
-    assert split_endpoint("[::1]:2379") == ("[::1]", 2379)
 
 
 def test_etcds_schema_stays_out_of_the_shared_pool() -> None:

@@ -12,11 +12,12 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from links_harness import HELLO, DnsServer, FakeNode, Journal
+from links_harness import HELLO, FakeNode, Journal
 
 from distribution_manager.links.node_links import NodeLinks
-from distribution_manager.links.resolve import Resolver
 from distribution_manager.links.settings import LinkSettings
+from shadow_nodes.resolve import Resolver
+from tests.dns_server import DnsServer
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,9 +1,8 @@
-"""Peers played by hand: a node that welcomes, a DNS server, and a journal of what the links reported."""
+"""Peers played by hand: a node that welcomes, and a journal of what the links reported."""
 
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -108,60 +107,3 @@ class Journal:
 
     def callbacks(self) -> dict[str, Any]:
         return {"on_up": self.up, "on_messages": self.messages, "on_down": self.down}
-
-
-# --- DNS -----------------------------------------------------------------------------------------------------------
-
-TYPES = {1: "A", 28: "AAAA", 33: "SRV"}
-
-
-def name_bytes(name: str) -> bytes:
-    return b"".join(bytes([len(label)]) + label.encode() for label in name.rstrip(".").split(".")) + b"\0"
-
-
-class DnsServer(asyncio.DatagramProtocol):
-    """Answers from ``records``: {(name, type): [(ttl, data)]}; keeps the ``questions`` it was asked."""
-
-    def __init__(self) -> None:
-        self.records: dict[tuple[str, str], list[tuple[int, bytes]]] = {}
-        self.questions: list[tuple[str, str]] = []
-        self.silent = False
-        self._transport: asyncio.DatagramTransport | None = None
-
-    async def start(self) -> str:
-        """The address to give to the resolver."""
-        loop = asyncio.get_running_loop()
-        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, local_addr=("127.0.0.1", 0))
-        return f"127.0.0.1:{self._transport.get_extra_info('sockname')[1]}"
-
-    def stop(self) -> None:
-        assert self._transport is not None
-        self._transport.close()
-
-    def a(self, name: str, ip: str, ttl: int = 60) -> None:
-        data = bytes(int(part) for part in ip.split("."))
-        self.records.setdefault((name, "A"), []).append((ttl, data))
-
-    def srv(self, name: str, priority: int, port: int, target: str, weight: int = 1) -> None:
-        data = struct.pack(">HHH", priority, weight, port) + name_bytes(target)
-        self.records.setdefault((name, "SRV"), []).append((60, data))
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        labels, place = [], 12
-        while length := data[place]:
-            labels.append(data[place + 1 : place + 1 + length].decode())
-            place += 1 + length
-        kind, _ = struct.unpack_from(">HH", data, place + 1)
-        question = data[12 : place + 5]
-        asked = (".".join(labels).lower(), TYPES.get(kind, str(kind)))
-        self.questions.append(asked)
-        if self.silent:
-            return
-        answers = self.records.get(asked, [])
-        known = any(name == asked[0] for name, _ in self.records)
-        flags = 0x8180 if known else 0x8183
-        reply = struct.pack(">HHHHHH", struct.unpack_from(">H", data)[0], flags, 1, len(answers), 0, 0) + question
-        for ttl, record in answers:
-            reply += struct.pack(">HHHIH", 0xC00C, kind, 1, ttl, len(record)) + record
-        assert self._transport is not None
-        self._transport.sendto(reply, addr)

@@ -22,8 +22,8 @@ from distribution_manager.core.messages import (
 )
 from distribution_manager.links.listener import ManagerListener
 from distribution_manager.links.manager_links import ManagerLinks
-from distribution_manager.links.resolve import Resolver
 from distribution_manager.links.settings import LinkSettings
+from shadow_nodes.resolve import Resolver
 
 A = Greeting(1, "c", "a", 11, "r1")
 B = Greeting(1, "c", "b", 22, "r2")

@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from links_harness import DnsServer, FakeNode, Journal, until
 
-from distribution_manager.links import resolve
-from distribution_manager.links.node_links import NodeLinks
-from distribution_manager.links.resolve import Endpoint, Resolver, split_address
+from shadow_nodes import resolve
 from shadow_nodes.protocol.errors import ProtocolError
+from shadow_nodes.resolve import Endpoint, Resolver
+from tests.dns_server import DnsServer
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Lets the loop run until it holds; the test's own time limit is the bound."""
+    while not condition():  # noqa: ASYNC110 - conditions are of objects that know no events
+        await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+async def dns() -> AsyncIterator[DnsServer]:
+    server = DnsServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def resolver(dns: DnsServer) -> AsyncIterator[Resolver]:
+    resolver = Resolver([await dns.start()])
+    yield resolver
+    await resolver.close()
 
 
 async def test_a_name_and_its_time_to_live(resolver: Resolver, dns: DnsServer, monkeypatch: Any) -> None:
@@ -107,20 +128,10 @@ async def test_an_old_answer_is_better_than_none(resolver: Resolver, dns: DnsSer
         await resolver.resolve("never-seen.test:7")
 
 
-@pytest.mark.parametrize("address", ["", "host", "host:", ":5", "host:0", "host:65536", "host:x"])
-def test_what_is_not_an_address(address: str) -> None:
-    with pytest.raises(ProtocolError, match="host:port"):
-        split_address(address)
-
-
-async def test_several_addresses_are_tried(links: NodeLinks, node: FakeNode, dns: DnsServer, journal: Journal) -> None:
-    """The first of the two refuses connections, on whichever comes first the link still comes up."""
-    dns.srv("_shadowq._tcp.test", 1, 1, "dead.test")
-    dns.srv("_shadowq._tcp.test", 2, node.port, "alive.test")
-    dns.a("dead.test", "127.0.0.1")
-    dns.a("alive.test", "127.0.0.1")
-    links.set_targets({"n1": "_shadowq._tcp.test"})
-    await until(lambda: journal.count("up"))
+@pytest.mark.parametrize("address", ["", "host", "host:0", "_half", "_a b._tcp.test"])
+async def test_what_is_not_an_address(resolver: Resolver, address: str) -> None:
+    with pytest.raises(ProtocolError, match=r"is not|cannot be connected to"):
+        await resolver.resolve(address)
 
 
 async def test_a_dead_dns_delays_no_link_that_is_known(resolver: Resolver, dns: DnsServer) -> None:
@@ -130,3 +141,68 @@ async def test_a_dead_dns_delays_no_link_that_is_known(resolver: Resolver, dns: 
     resolver.forget("n1.test:7")
     async with asyncio.timeout(0.5):
         assert await resolver.resolve("n1.test:7") == found
+
+
+async def test_both_families(resolver: Resolver, dns: DnsServer) -> None:
+    dns.a("n1.test", "127.0.0.2", "::2")
+    assert [endpoint.ip for endpoint in await resolver.resolve("n1.test:7")] == ["127.0.0.2", "::2"]
+
+
+async def test_a_truncated_answer_is_asked_for_over_tcp(resolver: Resolver, dns: DnsServer) -> None:
+    dns.a("n1.test", "127.0.0.2")
+    dns.truncating = True
+    assert [endpoint.ip for endpoint in await resolver.resolve("n1.test:7")] == ["127.0.0.2"]
+    assert dns.over_tcp
+
+
+async def test_what_failed_comes_last(resolver: Resolver, dns: DnsServer, monkeypatch: Any) -> None:
+    dns.srv("_shadowq._tcp.test", 1, 1, "a.test")
+    dns.srv("_shadowq._tcp.test", 2, 2, "b.test")
+    dns.a("a.test", "127.0.0.2")
+    dns.a("b.test", "127.0.0.3")
+    first, second = await resolver.resolve("_shadowq._tcp.test")
+    resolver.failed(first)
+    assert await resolver.resolve("_shadowq._tcp.test") == [second, first]
+    resolver.failed(second)
+    assert await resolver.resolve("_shadowq._tcp.test") == [first, second], "all are tried, in their order"
+    resolver.answered(second)
+    assert await resolver.resolve("_shadowq._tcp.test") == [second, first]
+    later = asyncio.get_running_loop().time() + resolve.FAILED_SECONDS
+    monkeypatch.setattr(resolve, "_now", lambda: later)
+    assert await resolver.resolve("_shadowq._tcp.test") == [first, second], "long ago"
+
+
+async def test_a_family_that_fails_stays_as_it_was(resolver: Resolver, dns: DnsServer, caplog: Any) -> None:
+    """SERVFAIL is no answer: half of an answer must not look like a name that has moved."""
+    caplog.set_level(logging.INFO)
+    dns.srv("_shadowq._tcp.test", 1, 1, "a.test")
+    dns.srv("_shadowq._tcp.test", 2, 2, "b.test")
+    dns.a("a.test", "127.0.0.2")
+    dns.a("b.test", "127.0.0.3")
+    before = await resolver.resolve("_shadowq._tcp.test")
+    dns.failing.add("a.test")
+    assert await resolver.renewed("_shadowq._tcp.test") == before
+    assert resolver.stale
+    assert "going on with what DNS said last of a.test A" in caplog.text
+    dns.failing.clear()
+    assert await resolver.renewed("_shadowq._tcp.test") == before
+    assert not resolver.stale
+    assert "DNS answers again for a.test A" in caplog.text
+    dns.remove("a.test")
+    assert await resolver.renewed("_shadowq._tcp.test") == before[1:], "that there is none is an answer"
+
+
+async def test_waiting_for_what_comes_after_the_ttl(resolver: Resolver, dns: DnsServer, monkeypatch: Any) -> None:
+    monkeypatch.setattr(resolve, "TTL_SECONDS_MIN", 0.01)
+    dns.a("n1.test", "127.0.0.2", ttl=0)
+    await resolver.resolve("n1.test:7")
+    dns.remove("n1.test")
+    dns.a("n1.test", "127.0.0.3", ttl=0)
+    assert [endpoint.ip for endpoint in await resolver.expired("n1.test:7")] == ["127.0.0.3"]
+
+
+async def test_the_targets_of_a_service(resolver: Resolver, dns: DnsServer) -> None:
+    dns.srv("_shadowq._tcp.test", 1, 1, "a.test", ttl=9)
+    dns.srv("_shadowq._tcp.test", 2, 2, "b.test", ttl=7)
+    assert await resolver.targets("_shadowq._tcp.test") == (["a.test:1", "b.test:2"], 7)
+    assert (await resolver.targets("n1.test:7"))[0] == ["n1.test:7"]
