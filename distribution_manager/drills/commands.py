@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from distribution_manager.coordination.embedded import ELECTION_MS, HEARTBEAT_MS, EmbeddedEtcdError, find_etcd
@@ -66,10 +67,14 @@ class Commands:
             "listen": f"{LOOPBACK}:{member.ports['client']}",
             "link-listen": f"{LOOPBACK}:{member.ports['link']}",
             "etcd": f"{LOOPBACK}:{etcd.ports['client']}",
-            "nodes": ",".join(f"{LOOPBACK}:{node.ports['link']}" for node in nodes),
+            "nodes": self.node_addresses(nodes),
             "secret-file": str(data_dir / SECRET_FILE),
         }
         return [sys.executable, "-m", "distribution_manager", "manager", *_arguments(options)]
+
+    def node_addresses(self, nodes: Iterable[Member]) -> str:
+        """Where managers find these nodes."""
+        return ",".join(f"{LOOPBACK}:{node.ports['link']}" for node in nodes)
 
 
 def _arguments(options: dict[str, str]) -> list[str]:
