@@ -1,23 +1,46 @@
 """What this manager knows of the cluster's geography: nodes that may hold replicas, and how far regions are apart.
 
-Model: nodes come from the directory, their state and load from our links to them, which measure latencies as well.
-Invariant: nothing here decides anything; see placement.py.
+Model: nodes come from the directory, their state and load from our links to them. Distances are measured by every
+manager on its own links (liveness.py), and those of the others come from etcd (latency.py), so that ways between two
+other regions are known as well. A way is as long one way round as the other: where several links lie between two
+regions, the median of what they count is taken, so that one bad link does not speak for a region.
+Invariant: nothing here decides anything; see placement.py. What is not known is UNKNOWN_ROUND_TRIP_MS, never an error.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from statistics import median_low
+
+import msgspec
+
 from distribution_manager.core.directory import Directory
+from distribution_manager.core.latency import effective_ms, measured
 from distribution_manager.core.liveness import Liveness
+from distribution_manager.core.metadata import Way
 from distribution_manager.core.placement import UNKNOWN_ROUND_TRIP_MS, Site
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """A manager's way to a peer. ``kind``: node or manager. ``measured_ms``: Unix time; 0: this manager's own, now."""
+
+    manager: str
+    region: str
+    peer: str
+    kind: str
+    way: Way
+    measured_ms: int = 0
 
 
 class Atlas:
     """Also the ``Latencies`` that placements are ranked by."""
 
-    def __init__(self, region: str, directory: Directory, liveness: Liveness) -> None:
+    def __init__(self, manager: str, region: str, directory: Directory, liveness: Liveness) -> None:
+        self._manager = manager
         self._region = region
         self._directory = directory
         self._liveness = liveness
+        self._matrix: dict[tuple[str, str], float] | None = None
 
     def sites(self) -> list[Site]:
         """Every node known, by its name."""
@@ -38,14 +61,40 @@ class Atlas:
             shards=load.shards,
         )
 
+    def refresh(self) -> None:
+        """To be called now and then: until then distances stay as they were when they were first asked for."""
+        self._matrix = None
+
     def round_trip_ms(self, region: str, other: str) -> float:
-        """Between processes of the two regions; UNKNOWN_ROUND_TRIP_MS where not measured."""
+        """Expected, between processes of the two regions: see latency.effective_ms."""
         if region == other:
             return 0.0
-        away = other if region == self._region else region
-        if self._region not in {region, other}:
-            return UNKNOWN_ROUND_TRIP_MS
-        measured = [
-            link.round_trip.smoothed_ms for link in self._liveness.nodes.values() if link.welcome.region == away
-        ]
-        return min(measured, default=UNKNOWN_ROUND_TRIP_MS)
+        if self._matrix is None:
+            self._matrix = self._regions()
+        return self._matrix.get(_pair(region, other), UNKNOWN_ROUND_TRIP_MS)
+
+    def _regions(self) -> dict[tuple[str, str], float]:
+        counted: dict[tuple[str, str], list[float]] = {}
+        for item in self.ways():
+            counted.setdefault(_pair(item.region, item.way.region), []).append(effective_ms(item.way))
+        return {pair: median_low(values) for pair, values in counted.items()}
+
+    def ways(self) -> Iterator[Measured]:
+        """All that is known: what this manager measures, and what the others have said."""
+        nodes, managers = measured(self._liveness)
+        yield from _of(self._manager, self._region, nodes, managers, 0)
+        for name, record in sorted(self._directory.latencies.items()):
+            if name != self._manager:
+                yield from _of(name, record.region, record.nodes, record.managers, record.measured_ms)
+
+
+def _of(
+    manager: str, region: str, nodes: dict[str, Way], managers: dict[str, Way], measured_ms: int
+) -> Iterator[Measured]:
+    for kind, ways in (("node", nodes), ("manager", managers)):
+        for peer, way in sorted(ways.items()):
+            yield Measured(manager, region, peer, kind, way, measured_ms)
+
+
+def _pair(region: str, other: str) -> tuple[str, str]:
+    return (region, other) if region < other else (other, region)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from distribution_manager.core.metadata import (
     AccessKeyRecord,
     Grave,
+    LatencyRecord,
     ManagerRecord,
     NodeRecord,
     Owner,
@@ -48,6 +49,8 @@ class Directory:
         self.access_keys: dict[str, AccessKeyRecord] = {}
         self.moves: dict[str, MoveTasks] = {}
         """By queue id."""
+        self.latencies: dict[str, LatencyRecord] = {}
+        """By the manager that measured."""
         self.synchronized = False
         """Whether a first whole copy has come."""
         self._revisions: dict[str, int] = {}
@@ -106,6 +109,8 @@ class Directory:
             self._on_manager(name)
         elif kind == "nodes":
             self.nodes[name] = decode_record(NodeRecord, item.key, item.value)
+        elif kind == "latency":
+            self.latencies[name] = decode_record(LatencyRecord, item.key, item.value)
         elif kind == "keys":
             self._learn_access_key(name, item)
         elif kind == "moves":
@@ -138,6 +143,8 @@ class Directory:
             self._on_manager(name)
         elif kind == "nodes":
             self.nodes.pop(name, None)
+        elif kind == "latency":
+            self.latencies.pop(name, None)
         elif kind == "keys":
             self.access_keys.pop(name, None)
         elif kind == "moves":

@@ -16,6 +16,7 @@ from distribution_manager.core import causes
 from distribution_manager.core.atlas import Atlas
 from distribution_manager.core.directory import Directory
 from distribution_manager.core.handoff import Handoffs
+from distribution_manager.core.latency import LatencyReport
 from distribution_manager.core.letters import carry
 from distribution_manager.core.limits import (
     ORPHANS_LOOKED_AT_PER_TICK,
@@ -23,7 +24,7 @@ from distribution_manager.core.limits import (
     SWEEP_INTERVAL_MS,
     TAKEOVER_STAGGER_MS,
 )
-from distribution_manager.core.liveness import Liveness, NodeLink, RoundTrip
+from distribution_manager.core.liveness import Liveness, NodeLink
 from distribution_manager.core.messages import (
     Forward,
     Greeting,
@@ -87,13 +88,6 @@ class Effects(Protocol):
     def random_bits(self) -> int: ...
 
 
-class _ManagerLink:
-    def __init__(self, life: int, now_ms: int) -> None:
-        self.life = life
-        self.heard_ms = now_ms
-        self.round_trip = RoundTrip()
-
-
 class ManagerCore:
     """Also the ``Surroundings`` of its owners and the ``Switch`` of its router."""
 
@@ -105,14 +99,15 @@ class ManagerCore:
         self.now = Now(0, 0)
         self.owners: dict[ShardKey, ShardOwner] = {}
         self.liveness = Liveness()
-        self.managers: dict[str, _ManagerLink] = {}
+        self.managers = self.liveness.managers
         self.directory = Directory(
             on_shard=self._shard_changed,
             on_grave=self._bury,
             on_queue=self._queue_changed,
             on_manager=self._manager_changed,
         )
-        self.atlas = Atlas(config.region, self.directory, self.liveness)
+        self.atlas = Atlas(config.manager, config.region, self.directory, self.liveness)
+        self._latency_report = LatencyReport(config.manager, config.region, self.directory, self.liveness)
         self.router = Router(self)
         self.handoffs = Handoffs(self)
         self.on_commit: Callable[[int, int], None] = lambda operations, wait_ms: None
@@ -175,9 +170,12 @@ class ManagerCore:
                 self.node_down(node)
                 self._effects.drop_node(node)
                 continue
+            link.round_trip.under_way += 1
             self._effects.send_to_node(node, Ping(now_ms))
-        for manager in self.managers:
+        for manager, other in self.managers.items():
+            other.round_trip.under_way += 1
             self._effects.send_to_manager(manager, ManagerPing(now_ms))
+        self._report_latencies()
         self._adopt_orphans()
         if now_ms - self._swept_ms >= SWEEP_INTERVAL_MS:
             self._swept_ms = now_ms
@@ -190,10 +188,16 @@ class ManagerCore:
         record = self.directory.managers.get(self.config.manager)
         return record is not None and record.life == self.life
 
+    def _report_latencies(self) -> None:
+        self.atlas.refresh()
+        transaction = self._latency_report.due(self.now)
+        if transaction is not None:
+            self.transact(transaction, lambda outcome: self._latency_report.told(self.now, known=outcome is not None))
+
     # --- nodes -----------------------------------------------------------------------------------------------------
 
     def node_up(self, node: str, welcome: Welcome) -> None:
-        self.liveness.nodes[node] = NodeLink(welcome, self.now.monotonic_ms)
+        self.liveness.node_up(node, welcome, self.now.monotonic_ms)
         for owner in list(self.owners.values()):
             owner.link_up(node)
         for queue_id, grave in self.directory.graves.items():
@@ -201,7 +205,7 @@ class ManagerCore:
                 self._erase(node, queue_id, grave.shards)
 
     def node_down(self, node: str) -> None:
-        if self.liveness.nodes.pop(node, None) is not None:
+        if self.liveness.node_down(node):
             for owner in list(self.owners.values()):
                 owner.link_down(node)
 
@@ -234,11 +238,11 @@ class ManagerCore:
 
     def manager_up(self, greeting: Greeting) -> None:
         """A manager that we have dialled has answered."""
-        self.managers[greeting.manager] = _ManagerLink(greeting.life, self.now.monotonic_ms)
+        self.liveness.manager_up(greeting.manager, greeting.life, greeting.region, self.now.monotonic_ms)
         self.router.recall(greeting.manager)
 
     def manager_down(self, manager: str) -> None:
-        if self.managers.pop(manager, None) is not None:
+        if self.liveness.manager_down(manager):
             self.router.recall(manager)
 
     def manager_messages(self, manager: str, messages: list[ManagerMessage]) -> None:

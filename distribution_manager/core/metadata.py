@@ -121,6 +121,25 @@ class NodeRecord(Record, frozen=True):
     pid: int = 0
 
 
+class Way(Record, frozen=True, gc=False):
+    """From a manager to one of its peers and back, as measured (liveness.RoundTrip): milliseconds; ``loss`` 0 to 1."""
+
+    region: str
+    round_trip_ms: float
+    jitter_ms: float = 0.0
+    loss: float = 0.0
+
+
+class LatencyRecord(Record, frozen=True):
+    """What a manager measures on its links, by the peers' names. ``measured_ms``: its Unix time when it said so."""
+
+    manager: str
+    region: str
+    measured_ms: int
+    nodes: dict[str, Way] = {}
+    managers: dict[str, Way] = {}
+
+
 class Grant(Record, frozen=True):
     """Allows ``actions`` on queues whose names match ``queues``; ``*`` and ``?`` stand for what they do in IAM."""
 
@@ -171,6 +190,10 @@ def manager_key(manager: str) -> str:
 
 def node_key(node: str) -> str:
     return f"nodes/{node}"
+
+
+def latency_key(manager: str) -> str:
+    return f"latency/{manager}"
 
 
 def access_key_key(access_key_id: str) -> str:

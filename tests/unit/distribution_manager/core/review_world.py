@@ -40,6 +40,7 @@ QUEUE_ID = f"{7:016x}"
 SHARD = shard_key(7, 0)
 EPOCH_MS = 1_700_000_000_000
 ETCD_MS = 2
+LEASE_MS = 10**9
 Answer = tuple[Verdict, Result | None, Summary | None]
 
 
@@ -93,6 +94,7 @@ class Manager:
         self.sent: list[tuple[str, ToNode]] = []
         self.watch = MemoryWatch(world.etcd)
         self.bits = number * 1_000_000
+        self.lease = world.etcd.grant(LEASE_MS, 0)
 
     def step(self, action: Callable[[], object]) -> None:
         if self.up:
@@ -136,7 +138,7 @@ class Manager:
         def carry_out() -> None:
             outcome: Outcome | None = None
             with contextlib.suppress(OutcomeUnknownError, RejectedError):
-                outcome = self.world.etcd.transact(transaction)
+                outcome = self.world.etcd.transact(transaction, self.lease)
             self.world.later(ETCD_MS, lambda: self.step(lambda: done(outcome)))
 
         self.world.later(ETCD_MS, carry_out)
