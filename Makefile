@@ -15,7 +15,7 @@ BENCH_READY := .venv-bench/.ready
 PYTHON ?= $(firstword $(foreach python,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
 	$(python) -c 'import sys; sys.version_info >= (3, 11) and print("$(python)")' 2>/dev/null)) no-python)
 
-.PHONY: help up down status sim test test-quick test-cluster test-clients test-terraform lint format bench-failover clean
+.PHONY: help up down status sim test test-quick test-cluster test-clients test-terraform lint format bench bench-quick bench-smoke bench-failover clean
 
 help:
 	@echo "make up        start etcd and three regions here; Ctrl-C stops them (DATA=.shadowq PORT=9324)"
@@ -91,9 +91,9 @@ bench-quick: $(BENCH_READY)
 	$(BENCH_BIN)/python -m benchmarks.compare --quick $(ARGS)
 
 bench-smoke: $(BENCH_READY)
-	$(BENCH_BIN)/python -m benchmarks.compare --quick --rounds 1 --seconds 0.2
-	$(BENCH_BIN)/python -m benchmarks.queues --queues 50 --operations 100
-	$(BENCH_BIN)/python -m benchmarks.depth --messages 3000 --operations 100
+	$(BENCH_BIN)/python -m benchmarks.compare --smoke
+	$(BENCH_BIN)/python -m benchmarks.queues --queues 20 --operations 64
+	$(BENCH_BIN)/python -m benchmarks.depth --messages 2000 --operations 64
 
 clean:
 	rm -rf .venv .venv-bench build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage*

@@ -16,6 +16,10 @@ import msgspec
 
 Json = dict[str, Any]
 
+SERVICE_UNAVAILABLE = 503
+CREATE_TRIES_MAX = 20
+CREATE_AGAIN_SECONDS = 0.25
+
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CLOSES = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 AUTHORIZATION = (
@@ -142,7 +146,17 @@ class SqsClient:
     # --- operations ------------------------------------------------------------------------------------------------
 
     async def create_queue(self, name: str, **attributes: str) -> str:
-        """The QueueUrl."""
+        """The QueueUrl. A cluster that has just begun may not know all its regions: repeated as SDKs do after a 503."""
+        for _ in range(CREATE_TRIES_MAX - 1):
+            try:
+                return await self._create_queue(name, attributes)
+            except CallError as error:
+                if error.args[0] != SERVICE_UNAVAILABLE:
+                    raise
+            await asyncio.sleep(CREATE_AGAIN_SECONDS)
+        return await self._create_queue(name, attributes)
+
+    async def _create_queue(self, name: str, attributes: Json) -> str:
         answer = await self.call("CreateQueue", {"QueueName": name, "Attributes": attributes})
         return str(answer["QueueUrl"])
 

@@ -10,150 +10,43 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import itertools
 import json
 import os
 import platform
-import statistics
 import tempfile
 import time
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import uvloop
 
 from benchmarks import floors, wrk
-from benchmarks.measuring import Timings, Usage, table, under_way
+from benchmarks.measuring import Usage
 from benchmarks.peers import Nats, Rabbit
+from benchmarks.report import plot, text_of
 from benchmarks.spawning import Absent
-from benchmarks.systems import Bare, Caller, Moto, Noop, ShadowQ, System
+from benchmarks.systems import Bare, Moto, Noop, ShadowQ, System
+from benchmarks.works import QUICK, SEND, SMOKE, WORKS, DeepQueues, Result, Work, run_work
 
 SYSTEMS: tuple[type[System], ...] = (ShadowQ, Nats, Rabbit, Moto, Bare, Noop)
+NOT_TO_BE_HAD = {
+    "LocalStack": "its server is a Docker image; what PyPI has (localstack-core 2026.3.0) ends with"
+    " 'No component plugins found in namespace localstack.runtime.components'"
+}
 OURS = ShadowQ.name
 RESULTS = Path(__file__).parent / "results"
-SEND, TAKE, LIFE = "send", "receive+delete", "full life"
 QUICK_SECONDS_MAX = 100.0
 """A quick run begins no further round after this long: on a busy machine it has fewer rounds."""
-WARM_UP_CALLS = 20
-EMPTY_TAKES_MAX = 3
-
-Work = tuple[int, int, int]
-"""(callers under way, messages in a call, bytes of a message)"""
-QUICK: list[Work] = [(1, 1, 512), (64, 1, 512), (64, 10, 512)]
-FULL: list[Work] = [
-    *((callers, batch, 512) for callers in (1, 64, 256) for batch in (1, 10)),
-    *((64, batch, size) for size in (100, 16_384) for batch in (1, 10)),
-]
-Result = dict[str, Any]
-
-
-async def measured(system: System, timings_of: Any, messages_of: Any) -> Result:
-    """Runs ``timings_of()`` and says what it cost; ``messages_of()`` counts the messages it moved."""
-    before = Usage.of(system.pids())
-    timings: Timings = await timings_of()
-    after = Usage.of(system.pids())
-    messages = messages_of()
-    return {
-        "messages": messages,
-        "seconds": timings.elapsed,
-        "per_second": messages / timings.elapsed,
-        "p50_ms": timings.quantile_ms(0.5),
-        "p99_ms": timings.quantile_ms(0.99),
-        "p999_ms": timings.quantile_ms(0.999),
-        "cpu_seconds_per_million": (after.cpu_seconds - before.cpu_seconds) / max(messages, 1) * 1e6,
-        "written_bytes_per_message": (after.written_bytes - before.written_bytes) / max(messages, 1),
-        "peak_bytes": after.peak_bytes,
-    }
-
-
-class Bench:
-    """One work on one system: a new queue, a warm-up, then sends, takes of what was sent, and full lives."""
-
-    def __init__(self, callers: list[Caller], work: Work) -> None:
-        self._turn = itertools.cycle(callers)
-        self._callers = callers
-        _, self._batch, size = work
-        self._body = "x" * size
-        self.sent = self.taken = 0
-        self._empty = 0
-
-    async def warm_up(self) -> None:
-        for caller in itertools.islice(self._turn, min(WARM_UP_CALLS, len(self._callers))):
-            await caller.send(self._batch, self._body)
-
-    async def drain_warm_up(self) -> None:
-        for caller in itertools.islice(self._turn, min(WARM_UP_CALLS, len(self._callers))):
-            await caller.take(self._batch)
-
-    async def send(self) -> None:
-        await next(self._turn).send(self._batch, self._body)
-        self.sent += self._batch
-
-    async def take(self) -> None:
-        count = await next(self._turn).take(self._batch)
-        self.taken += count
-        self._empty = 0 if count else self._empty + 1
-
-    async def life(self) -> None:
-        caller = next(self._turn)
-        await caller.send(self._batch, self._body)
-        self.sent += self._batch
-        left = self._batch
-        while left > 0:
-            count = await caller.take(left)
-            if not count:
-                self._empty += 1
-                break
-            left -= count
-            self.taken += count
-
-    async def run_sends(self, seconds: float) -> Timings:
-        return await under_way(len(self._callers), self.send, seconds=seconds)
-
-    async def run_takes(self, seconds: float) -> Timings:
-        """Until all that was sent is taken, or for so long."""
-        timings = Timings()
-        started = time.perf_counter()
-
-        async def caller() -> None:
-            while self.taken + self._batch * len(self._callers) < self.sent and self._empty < EMPTY_TAKES_MAX:
-                before = time.perf_counter()
-                if before - started >= seconds:
-                    return
-                await self.take()
-                timings.seconds.append(time.perf_counter() - before)
-
-        await asyncio.gather(*(caller() for _ in self._callers))
-        timings.elapsed = time.perf_counter() - started
-        return timings
-
-    async def run_lives(self, seconds: float) -> Timings:
-        return await under_way(len(self._callers), self.life, seconds=seconds)
-
-
-async def run_work(system: System, work: Work, seconds: float) -> dict[str, Result]:
-    results: dict[str, Result] = {}
-    async with AsyncExitStack() as stack:
-        bench = Bench(await system.open(stack, work[0]), work)
-        await bench.warm_up()
-        results[SEND] = await measured(system, lambda: bench.run_sends(seconds), lambda: bench.sent)
-        if system.sends_only:
-            return results
-        results[TAKE] = await measured(system, lambda: bench.run_takes(seconds), lambda: bench.taken)
-    async with AsyncExitStack() as stack:
-        bench = Bench(await system.open(stack, work[0]), work)
-        await bench.warm_up()
-        await bench.drain_warm_up()
-        results[LIFE] = await measured(system, lambda: bench.run_lives(seconds), lambda: bench.taken)
-    return results
+WORK_SECONDS_MAX = 60.0
+"""Besides 20 times what it is to be measured for; with a queue that is filled first, DEEP_SECONDS_MAX."""
+DEEP_SECONDS_MAX = 1_800.0
 
 
 async def start_all(stack: AsyncExitStack, folder: Path, wanted: list[str]) -> tuple[list[System], dict[str, str]]:
     """Those that came up, and why the others did not."""
     systems: list[System] = []
-    absent: dict[str, str] = {}
+    absent: dict[str, str] = {} if wanted else dict(NOT_TO_BE_HAD)
     for kind in SYSTEMS:
         if wanted and not any(word.lower() in kind.name.lower() for word in wanted):
             continue
@@ -169,26 +62,29 @@ async def start_all(stack: AsyncExitStack, folder: Path, wanted: list[str]) -> t
     return systems, absent
 
 
-async def run(options: argparse.Namespace, folder: Path) -> Result:
-    works = QUICK if options.quick else FULL
+async def run(options: argparse.Namespace, works: list[Work], folder: Path) -> Result:
     report: Result = {
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}",
         "load_before": os.getloadavg(),
         "rounds": options.rounds,
         "seconds": options.seconds,
+        "left_out": [],
+        "failures": [],
         "results": [],
     }
     report["floors"] = await floors.measure(folder)
     async with AsyncExitStack() as stack:
         systems, report["absent"] = await start_all(stack, folder, options.systems)
+        if not wrk.installed():
+            report["absent"]["wrk"] = "wrk is not installed: apt-get install wrk"
         report["notes"] = {system.name: system.note for system in systems}
+        pairs = [(work, system) for work in works for system in systems if not _left_out(report, options, work, system)]
+        deep = DeepQueues(await stack.enter_async_context(AsyncExitStack()))
         end_s = time.monotonic() + (QUICK_SECONDS_MAX if options.quick else float("inf"))
         for number in range(options.rounds):
-            for work in works:
-                for system in systems:
-                    if not (options.quick and system.slow and work[1] > 1):
-                        await one(report, system, work, number, options.seconds)
+            for work, system in pairs:
+                await one(report, deep, system, work, number)
             await drive_with_wrk(report, systems, number, options.seconds)
             report["rounds"] = number + 1
             if time.monotonic() >= end_s:
@@ -197,137 +93,73 @@ async def run(options: argparse.Namespace, folder: Path) -> Result:
     return report
 
 
-async def one(report: Result, system: System, work: Work, number: int, seconds: float) -> None:
+def _left_out(report: Result, options: argparse.Namespace, work: Work, system: System) -> bool:
+    """Says so in the report."""
+    reason = work.left_out_by(system)
+    if options.quick and system.slow and work.batch > 1:
+        reason = "too slow for a quick run"
+    if reason:
+        report["left_out"].append(f"{work}: {system.name}: {reason}")
+    return bool(reason)
+
+
+async def one(report: Result, deep: DeepQueues, system: System, work: Work, number: int) -> None:
     """A failure of a system is a result like another."""
-    callers, batch, size = work
+    seconds = report["seconds"]
+    runner = deep.run_work if work.depth else run_work
     try:
-        async with asyncio.timeout(20 * seconds + 60):
-            results = await run_work(system, work, seconds)
+        async with asyncio.timeout(20 * seconds + (DEEP_SECONDS_MAX if work.depth else WORK_SECONDS_MAX)):
+            results = await runner(system, work, seconds)
     except Exception as error:
-        report.setdefault("failures", []).append([system.name, work, number, repr(error)])
-        print(f"{system.name} {work}: {error!r}", flush=True)
+        report["failures"].append([system.name, str(work), number, repr(error)])
+        print(f"{system.name}, {work}: {error!r}", flush=True)
         return
     for kind, values in results.items():
-        report["results"].append(
-            {"system": system.name, "kind": kind, "callers": callers, "batch": batch, "size": size, "round": number}
-            | values
-        )
-    print(f"round {number} {work} {system.name}: {results[SEND]['per_second']:,.0f} sent/s", flush=True)
+        report["results"].append({"system": system.name, "kind": kind, "work": str(work), "round": number} | values)
+    kind, values = next(iter(results.items()))
+    print(f"round {number}, {work}, {system.name}: {kind} {values['per_second']:,.0f}/s", flush=True)
 
 
 async def drive_with_wrk(report: Result, systems: list[System], number: int, seconds: float) -> None:
     """Single sends by wrk, whose own cost is next to nothing."""
-    if not wrk.installed():
-        report["absent"]["wrk"] = "wrk is not installed: apt-get install wrk"
+    if "wrk" in report["absent"]:
         return
+    work = Work(64)
     for system in systems:
         if isinstance(system, ShadowQ | Moto | Bare | Noop):
             usage = Usage.of(system.pids())
-            values = await wrk.send(system.endpoint, max(1, round(seconds)), 64, 512)
+            values = await wrk.send(system.endpoint, max(1, round(seconds)), work.callers, work.size)
             spent = Usage.of(system.pids()).cpu_seconds - usage.cpu_seconds
             values["cpu_seconds_per_million"] = spent / max(values["messages"], 1) * 1e6
-            shape = {"callers": 64, "batch": 1, "size": 512, "round": number}
-            report["results"].append({"system": system.name, "kind": "send, by wrk"} | shape | values)
-
-
-# --- the report ----------------------------------------------------------------------------------------------------
-
-COLUMNS = {
-    "messages/s": "per_second",
-    "p50 ms": "p50_ms",
-    "p99 ms": "p99_ms",
-    "CPU s/million": "cpu_seconds_per_million",
-    "B written/msg": "written_bytes_per_message",
-    "peak MiB": "peak_bytes",
-}
-
-
-def text_of(report: Result) -> str:
-    lines = [
-        f"{report['began']}, {report['machine']}, load {report['load_before'][0]:.1f} to {report['load_after'][0]:.1f},"
-        f" {report['rounds']} rounds of {report['seconds']} s",
-        *(f"  {name}: {note}" for name, note in report["notes"].items()),
-        *(f"  {name}: ABSENT: {reason}" for name, reason in report["absent"].items()),
-        *(f"  FAILED: {failure}" for failure in report.get("failures", [])),
-        "  " + ", ".join(f"{name} {value:.1f}" for name, value in report["floors"].items()),
-        "",
-    ]
-    works: dict[tuple[Any, ...], dict[str, list[Result]]] = {}
-    for item in report["results"]:
-        key = (item["kind"], item["callers"], item["batch"], item["size"])
-        works.setdefault(key, {}).setdefault(item["system"], []).append(item)
-    for (kind, callers, batch, size), by_system in works.items():
-        lines.append(f"{kind}, {callers} under way, {batch} a call, {size} bytes")
-        rows = [row(name, items, by_system.get(OURS, [])) for name, items in by_system.items()]
-        lines += [table(["system", *COLUMNS, "ShadowQ is (min-max)"], rows), ""]
-    return "\n".join(lines)
-
-
-def row(name: str, items: list[Result], ours: list[Result]) -> list[str]:
-    cells = [name]
-    for field in COLUMNS.values():
-        values = [item[field] for item in items if field in item]
-        scale = 2**20 if field == "peak_bytes" else 1
-        digits = 2 if field.endswith("_ms") else 0
-        cells.append(f"{statistics.median(values) / scale:,.{digits}f}" if values else "")
-    rates = {item["round"]: item["per_second"] for item in items}
-    ratios = [item["per_second"] / rates[item["round"]] for item in ours if rates.get(item["round"])]
-    if ratios and name != OURS:
-        cells.append(f"{statistics.median(ratios):.2f} x ({min(ratios):.2f}-{max(ratios):.2f})")
-    else:
-        spread = [item["per_second"] for item in items]
-        cells.append(f"{min(spread):,.0f}-{max(spread):,.0f}/s")
-    return cells
-
-
-def plot(report: Result, path: Path) -> bool:
-    """Throughput of every work and system; False where matplotlib is absent."""
-    try:
-        from matplotlib import pyplot  # noqa: PLC0415 - optional
-    except ImportError:
-        return False
-    works = sorted({(item["kind"], item["callers"], item["batch"], item["size"]) for item in report["results"]})
-    names = list(report["notes"])
-    figure, axes = pyplot.subplots(figsize=(10, 1 + 0.5 * len(works)))
-    for place, name in enumerate(names):
-        medians = []
-        for work in works:
-            values = [
-                item["per_second"]
-                for item in report["results"]
-                if item["system"] == name and (item["kind"], item["callers"], item["batch"], item["size"]) == work
-            ]
-            medians.append(statistics.median(values) if values else 0)
-        offsets = [index + place * 0.8 / len(names) for index in range(len(works))]
-        axes.barh(offsets, medians, height=0.8 / len(names), label=name)
-    axes.set_yticks([index + 0.4 for index in range(len(works))])
-    axes.set_yticklabels([f"{kind}, {callers} x {batch}, {size} B" for kind, callers, batch, size in works])
-    axes.set_xscale("log")
-    axes.set_xlabel("messages per second")
-    axes.legend()
-    figure.tight_layout()
-    figure.savefig(path)
-    return True
+            shape = {"system": system.name, "kind": f"{SEND}, by wrk", "work": str(work), "round": number}
+            report["results"].append(shape | values)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the main table, in under three minutes")
-    parser.add_argument("--rounds", type=int)
-    parser.add_argument("--seconds", type=float, help="of each measurement")
+    parser.add_argument(
+        "--smoke", action="store_true", help="only that it works: one short round of every kind of work"
+    )
+    parser.add_argument("--works", nargs="*", choices=WORKS, default=list(WORKS), help="all, if not given")
+    parser.add_argument("--rounds", type=int, help="5, or 3 if quick")
+    parser.add_argument("--seconds", type=float, help="of each measurement: 2, or 0.6 if quick")
     parser.add_argument("--systems", nargs="*", default=[], help="only those whose name contains one of these words")
     options = parser.parse_args()
-    options.rounds = options.rounds or (3 if options.quick else 5)
-    options.seconds = options.seconds or (0.6 if options.quick else 2.0)
+    options.rounds = options.rounds or (1 if options.smoke else 3 if options.quick else 5)
+    options.seconds = options.seconds or (0.1 if options.smoke else 0.6 if options.quick else 2.0)
+    works = [work for name in options.works for work in WORKS[name]]
+    if options.quick or options.smoke:
+        works = SMOKE if options.smoke else QUICK
     RESULTS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="shadowq-compare-") as folder:
-        report = uvloop.run(run(options, Path(folder)))
+        report = uvloop.run(run(options, works, Path(folder)))
     path = RESULTS / f"compare-{report['began'].replace(':', '')}.json"
     path.write_text(json.dumps(report, indent=1), encoding="utf-8")
-    text = text_of(report)
+    text = text_of(report, OURS)
     path.with_suffix(".txt").write_text(text, encoding="utf-8")
-    plot(report, path.with_suffix(".png"))
-    print(f"\n{text}\nraw: {path}")
+    plotted = plot(report, path.with_suffix(".png"))
+    print(f"\n{text}\nraw: {path}{', plot: .png' if plotted else '; no plot: matplotlib is not installed'}")
 
 
 if __name__ == "__main__":

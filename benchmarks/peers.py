@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
 import shutil
 import socket
@@ -11,8 +12,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks.spawning import HOST, Absent, Spawned, beside_python, spawn, wait_for, wait_for_port
+from benchmarks.spawning import HOST, Absent, Spawned, beside_python, group, spawn, wait_for, wait_for_port
 from benchmarks.systems import REPLICAS, Caller
+from benchmarks.traffic import Regions
 from distribution_manager.drills.ports import free_ports
 
 # --- NATS JetStream ------------------------------------------------------------------------------------------------
@@ -53,6 +55,9 @@ class Nats(Spawned):
     name = "NATS R3"
     sends_only = False
     slow = False
+    has_fifo = False
+    queues_max = 10
+    depth_max = 1_000_000
     note = (
         "JetStream work-queue stream, R3, sync_interval always; a batch is ten publishes at once;"
         " its acks are not themselves acknowledged (ours are)"
@@ -92,10 +97,18 @@ class Nats(Spawned):
         async with AsyncExitStack() as stack:
             await self.open(stack, 1)
 
-    async def open(self, stack: AsyncExitStack, callers: int) -> list[Caller]:
+    def regions(self) -> Regions:
+        return {str(process.pid): group([process]) for process in self._processes}
+
+    async def open(self, stack: AsyncExitStack, callers: int, queues: int = 1, *, fifo: bool = False) -> list[Caller]:
+        assert not fifo
         connection = await self._nats.connect(self._url, max_reconnect_attempts=2)
         stack.push_async_callback(connection.close)
         context = connection.jetstream(timeout=30)
+        on_each = [await self._stream(stack, context, -(-callers // queues)) for _ in range(queues)]
+        return [caller for turn in zip(*on_each, strict=True) for caller in turn]
+
+    async def _stream(self, stack: AsyncExitStack, context: Any, callers: int) -> list[Caller]:
         name = f"BENCH{next(self._numbers)}"
         config = self._nats.js.api.StreamConfig(
             name=name, subjects=[name], num_replicas=REPLICAS, retention="workqueue", storage="file"
@@ -156,6 +169,9 @@ class Rabbit(Spawned):
     name = "RabbitMQ quorum"
     sends_only = False
     slow = False
+    has_fifo = False
+    queues_max = 10
+    depth_max = 1_000_000
     note = (
         "quorum queue over three nodes, publisher confirms, persistent; a batch is ten publishes at once; taken by a"
         " consumer with prefetch; its acks are not themselves acknowledged (ours are)"
@@ -170,6 +186,7 @@ class Rabbit(Spawned):
         if not server.exists() or epmd is None:
             raise Absent("rabbitmq-server is not installed: apt-get install rabbitmq-server")
         self._connect = aio_pika.connect
+        logging.getLogger("aiormq").setLevel(logging.ERROR)  # it warns of each consumer whose queue is deleted
         self._numbers = itertools.count(1)
         home = folder / "rabbit"
         home.mkdir()
@@ -209,15 +226,23 @@ class Rabbit(Spawned):
             callers = await self.open(stack, 1)
             await callers[0].send(1, "x")
 
-    async def open(self, stack: AsyncExitStack, callers: int) -> list[Caller]:
+    def regions(self) -> Regions:
+        """epmd, the first process, only maps names to ports."""
+        return {str(process.pid): group([process]) for process in self._processes[1:]}
+
+    async def open(self, stack: AsyncExitStack, callers: int, queues: int = 1, *, fifo: bool = False) -> list[Caller]:
+        assert not fifo
         connection = await self._connect(f"amqp://guest:guest@{HOST}:{self._ports[0]}/")
         stack.push_async_callback(connection.close)
         channel = await connection.channel()
         await channel.set_qos(prefetch_count=max(20, 2 * callers))
         arguments = {"x-queue-type": "quorum", "x-quorum-initial-group-size": REPLICAS}
-        queue = await channel.declare_queue(f"bench-{next(self._numbers)}", durable=True, arguments=arguments)
-        stack.push_async_callback(queue.delete, if_unused=False, if_empty=False)
-        return [_LazyRabbitCaller(channel, queue, _Consuming(queue))] * callers
+        on_each: list[Caller] = []
+        for _ in range(queues):
+            queue = await channel.declare_queue(f"bench-{next(self._numbers)}", durable=True, arguments=arguments)
+            stack.push_async_callback(queue.delete, if_unused=False, if_empty=False)
+            on_each.append(_LazyRabbitCaller(channel, queue, _Consuming(queue)))
+        return on_each * -(-callers // queues)
 
 
 class _Consuming:

@@ -17,11 +17,14 @@ from typing import Any, Protocol
 import msgspec
 
 from benchmarks.client import SqsClient, send_batch_body
-from benchmarks.spawning import HOST, Absent, Spawned, beside_python, spawn, wait_for_port
+from benchmarks.spawning import HOST, Absent, Spawned, beside_python, group, spawn, wait_for_port
+from benchmarks.traffic import Regions
 from distribution_manager.drills.local import LocalCluster
 from distribution_manager.drills.ports import free_ports
 
 REPLICAS = 3
+GROUPS = 1_000
+"""Message groups of a FIFO queue: enough for no caller to wait for another's."""
 
 
 class Caller(Protocol):
@@ -36,6 +39,10 @@ class System(Protocol):
     sends_only: bool
     slow: bool
     """A quick run leaves out its batches, which would take longest of all."""
+    has_fifo: bool
+    queues_max: int
+    depth_max: int
+    """Works with more queues, or deeper ones, are left out: see ``Work.left_out_by``."""
     note: str
     """What a reader must know of how it is used."""
 
@@ -46,8 +53,11 @@ class System(Protocol):
 
     def pids(self) -> list[int]: ...
 
-    async def open(self, stack: AsyncExitStack, callers: int) -> list[Caller]:
-        """``stack`` closes what was opened."""
+    def regions(self) -> Regions:
+        """The processes that would be in regions of their own; empty for a system of one process."""
+
+    async def open(self, stack: AsyncExitStack, callers: int, queues: int = 1, *, fifo: bool = False) -> list[Caller]:
+        """Empty queues, and callers on them in turn: at least so many, and one on each. ``stack`` closes them."""
 
 
 # --- SQS servers ---------------------------------------------------------------------------------------------------
@@ -57,16 +67,24 @@ class SqsCaller:
     _encoded: dict[tuple[str, int, int], bytes] = {}
 
     def __init__(self, client: SqsClient, url: str) -> None:
+        self.queue = url.rpartition("/")[2]
         self._client = client
         self._url = url
 
     async def send(self, count: int, body: str) -> None:
+        await self._send(count, self._body(count, body))
+
+    def _body(self, count: int, body: str) -> bytes:
+        """Of a call; encoded once."""
         key = (self._url, count, len(body))
         encoded = self._encoded.get(key)
         if encoded is None:
             value: Any = {"QueueUrl": self._url, "MessageBody": body}
             encoded = msgspec.json.encode(value if count == 1 else send_batch_body(self._url, [body] * count))
             self._encoded[key] = encoded
+        return encoded
+
+    async def _send(self, count: int, encoded: bytes) -> None:
         answer = await self._client.call_encoded("SendMessage" if count == 1 else "SendMessageBatch", encoded)
         if count > 1 and b'"Failed":[{' in answer:
             raise RuntimeError(f"entries failed: {answer!r}")
@@ -83,28 +101,61 @@ class SqsCaller:
         return len(handles)
 
 
+class FifoCaller(SqsCaller):
+    """Every message has a deduplication id of its own, and one of GROUPS groups in turn."""
+
+    _numbers = itertools.count(1)
+
+    def _body(self, count: int, body: str) -> bytes:
+        value = send_batch_body(self._url, [body] * count)
+        for entry in value["Entries"]:
+            number = next(self._numbers)
+            entry["MessageDeduplicationId"] = str(number)
+            entry["MessageGroupId"] = f"group-{number % GROUPS}"
+        if count > 1:
+            return msgspec.json.encode(value)
+        (entry,) = value["Entries"]
+        del entry["Id"]
+        return msgspec.json.encode({"QueueUrl": self._url} | entry)
+
+
 class SqsSystem:
     """Base: a server that speaks SQS."""
 
     name = ""
     sends_only = False
     slow = False
+    has_fifo = True
+    queues_max = 1_000
+    depth_max = 1_000_000
     note = ""
     endpoint = ""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
 
-    async def open(self, stack: AsyncExitStack, callers: int) -> list[Caller]:
+    def regions(self) -> Regions:
+        return {}
+
+    async def open(self, stack: AsyncExitStack, callers: int, queues: int = 1, *, fifo: bool = False) -> list[Caller]:
+        """Many queues are used again by the next work: they are not empty then, but for a few messages."""
         client = await stack.enter_async_context(SqsClient(self.endpoint, callers))
-        url = await client.create_queue(f"bench-{next(self._numbers)}", VisibilityTimeout="3600")
-        caller = SqsCaller(client, url)
-        return [caller] * callers
+        names = [f"bench-many-{number}" for number in range(queues)]
+        if queues == 1:
+            names = [f"bench-{next(self._numbers)}"]
+        attributes = {"VisibilityTimeout": "3600"} | ({"FifoQueue": "true"} if fifo else {})
+        urls = [await client.create_queue(name + (".fifo" if fifo else ""), **attributes) for name in names]
+        kind = FifoCaller if fifo else SqsCaller
+        on_each: list[Caller] = [kind(client, url) for url in urls]
+        return on_each * -(-callers // queues)
 
 
 class ShadowQ(SqsSystem):
     name = "ShadowQ"
-    note = "three regions on one machine, etcd, majority acknowledgement, fsync before ack; the owner is the one asked"
+    note = (
+        "three regions on one machine, etcd, majority acknowledgement, fsync before ack; the owner is the one asked,"
+        " and the primary of a work with one queue is in its region"
+    )
 
     async def start(self, folder: Path) -> None:
         self.cluster = LocalCluster(folder / "shadowq", port=0)
@@ -117,10 +168,31 @@ class ShadowQ(SqsSystem):
     def pids(self) -> list[int]:
         return [pid for pid in self.cluster.pids.values() if pid is not None]
 
+    async def open(self, stack: AsyncExitStack, callers: int, queues: int = 1, *, fifo: bool = False) -> list[Caller]:
+        """Where no region is nearer than another, the creator's need not get the primary: that is asked for."""
+        found = await super().open(stack, callers, queues, fifo=fifo)
+        if queues == 1:
+            assert isinstance(found[0], SqsCaller)
+            await found[0].send(1, "x")
+            await found[0].take(1)
+            await asyncio.to_thread(self.cluster.promote, found[0].queue, self.cluster.regions[0])
+        return found
+
+    def regions(self) -> Regions:
+        """Of managers and nodes. etcd has no region here, and no part in a message."""
+        found: dict[str, list[int]] = {}
+        for name, pid in self.cluster.pids.items():
+            member = self.cluster.member(name)
+            if pid is not None and member.region:
+                found.setdefault(member.region, []).append(pid)
+        return found
+
 
 class Moto(Spawned, SqsSystem):
     name = "moto"
     slow = True
+    queues_max = 10
+    depth_max = 0
     note = "one process, in memory: nothing replicated, nothing on disk"
 
     async def start(self, folder: Path) -> None:
@@ -136,6 +208,9 @@ class Moto(Spawned, SqsSystem):
 class Noop(Spawned, SqsSystem):
     name = "floor: HTTP"
     sends_only = True
+    has_fifo = False
+    queues_max = 1
+    depth_max = 0
     note = "aiohttp on uvloop reads the request and answers it"
 
     async def start(self, folder: Path) -> None:
@@ -150,6 +225,9 @@ class Noop(Spawned, SqsSystem):
 class Bare(Spawned, SqsSystem):
     name = "floor: bare path"
     sends_only = True
+    has_fifo = False
+    queues_max = 1
+    depth_max = 0
     note = "HTTP, one sequencer, three WebSocket nodes, a SQLite fsync per entry, majority; nothing else"
 
     async def start(self, folder: Path) -> None:
@@ -164,3 +242,8 @@ class Bare(Spawned, SqsSystem):
         self._processes.append(spawn(command, folder / "bare.log"))
         self.endpoint = f"http://{HOST}:{port}"
         await wait_for_port(port, self.name)
+
+    def regions(self) -> Regions:
+        """The manager is in the first node's region."""
+        first, *others = self._processes[:REPLICAS]
+        return {"0": group([first, self._processes[-1]])} | {str(one.pid): group([one]) for one in others}
