@@ -195,16 +195,21 @@ class Results:
 
     def return_to_primary(self) -> None:
         """Results come from the primary again where it was passed over and has been heard since."""
-        passed_over_ms = self._passed_over_ms
-        if passed_over_ms is None or self._heard_ms <= passed_over_ms or not self._primary_well():
-            return
-        if self._near_enough(self._replication.acting):
-            self._replication.acting = self.primary
-            self._passed_over_ms = None
-            self.ask()
+        if self._passed_over_ms is not None and self._heard_ms > self._passed_over_ms:
+            self._turn_to_primary()
 
     def promoted(self, primary: str) -> None:
-        """The metadata names another primary."""
+        """The metadata names another primary, of which nothing bad is known yet."""
         self.primary = primary
         if self._replication.acting == primary:
             self._passed_over_ms = None
+            return
+        self._heard_ms = self._around.now.monotonic_ms
+        self._turn_to_primary()
+
+    def _turn_to_primary(self) -> None:
+        replication = self._replication
+        if self._primary_well() and self._near_enough(replication.acting):
+            replication.acting = self.primary
+            self._passed_over_ms = None
+            self.ask()
