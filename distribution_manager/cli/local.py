@@ -1,4 +1,4 @@
-"""``shadowq up|down|status``: a whole cluster on this machine; what that is and does is in drills/local.py."""
+"""``shadowq up|add|down|status``: a whole cluster on this machine; what that is and does is in drills/local.py."""
 
 from __future__ import annotations
 
@@ -44,6 +44,9 @@ def add_commands(commands: Any) -> None:
     up.add_argument("--regions", type=_names, help=f"comma-separated (default: {','.join(REGIONS_DEFAULT)})")
     up.add_argument("--detach", action="store_true", help="return when it is ready; stop it with: shadowq down")
 
+    add = add_local_command(commands, "add", run_add, "start a node and a manager of a new region in a running cluster")
+    add.add_argument("region", metavar="REGION")
+
     add_local_command(commands, "down", run_down, "stop what up started; the data stays")
 
     show = add_local_command(commands, "status", run_status, "show processes and queues")
@@ -62,6 +65,15 @@ def run_up(options: argparse.Namespace) -> int:
     print(f"ready after {time.monotonic() - began:.1f} s; data and logs are in {options.data}; {ending}\n")
     print(snippet(cluster.endpoints), flush=True)
     return 0 if options.detach else _watch(cluster, stopping)
+
+
+def run_add(options: argparse.Namespace) -> int:
+    began = time.monotonic()
+    cluster = LocalCluster.attach(options.data)
+    cluster.add(options.region)
+    print(f"{options.region:<16} {cluster.endpoints[options.region]}")
+    print(f"node-{options.region} and manager-{options.region} are ready after {time.monotonic() - began:.1f} s")
+    return 0
 
 
 def run_down(options: argparse.Namespace) -> int:
@@ -102,8 +114,9 @@ def _names(text: str) -> list[str]:
 
 
 def _watch(cluster: LocalCluster, stopping: _Stopping) -> int:
-    """Until told to stop: says which members have ended, and carries out restarts that other commands ask for."""
+    """Until told to stop: says which members have ended, and carries out what other commands ask for."""
     running = set(cluster.names)
+    known = set(running)
     while not stopping.wait(WATCH_INTERVAL_S):
         for name in sorted(running):
             if cluster.state_of(name) is ProcessState.STOPPED:
@@ -113,8 +126,9 @@ def _watch(cluster: LocalCluster, stopping: _Stopping) -> int:
                     f"{name} {how}; start it again with: shadowq restart {name} --data {cluster.data_dir}", flush=True
                 )
         for name in cluster.serve_requests():
+            print(f"{name} was started{' again' if name in known else ''}", flush=True)
             running.add(name)
-            print(f"{name} was started again", flush=True)
+            known.add(name)
     print("stopping", flush=True)
     cluster.stop()
     return 0

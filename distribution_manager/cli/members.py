@@ -1,4 +1,4 @@
-"""``shadowq restart|kill|freeze|resume``: what is done to single processes of a local cluster."""
+"""``shadowq restart|kill|freeze|resume|forget``: what is done to single processes of a local cluster."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ def add_commands(commands: Any) -> None:
     ):
         command = add_local_command(commands, name, run, text)
         command.add_argument("names", metavar="NAME", nargs="+", help="as status shows it, e.g. node-us-east-1")
+
+    forget = add_local_command(commands, "forget", run_forget, "take away a node that is gone for good")
+    forget.add_argument("node", metavar="NODE", help="one that is stopped, and holds no replica any more")
 
 
 def run_restart(options: argparse.Namespace) -> int:
@@ -41,4 +44,10 @@ def run_freeze(options: argparse.Namespace) -> int:
 
 def run_resume(options: argparse.Namespace) -> int:
     LocalCluster.attach(options.data).resume(*options.names)
+    return 0
+
+
+def run_forget(options: argparse.Namespace) -> int:
+    LocalCluster.attach(options.data).forget(options.node)
+    print(f"{options.node} is forgotten")
     return 0

@@ -55,11 +55,18 @@ class Commands:
             "data": str(data_dir / member.name),
             "secret-file": str(data_dir / SECRET_FILE),
         }
+        if member.joins:
+            managers = (other for other in state.members.values() if other.kind == "manager")
+            options["join"] = ",".join(f"{LOOPBACK}:{manager.ports['link']}" for manager in managers)
         return [sys.executable, "-m", "shadow_nodes", *_arguments(options)]
 
     def manager(self, state: ClusterState, member: Member, data_dir: Path) -> list[str]:
         etcd = state.members["etcd"]
-        nodes = [other for other in state.members.values() if other.kind == "node" and other.region == member.region]
+        nodes = [
+            other
+            for other in state.members.values()
+            if other.kind == "node" and other.region == member.region and not other.joins
+        ]
         options = {
             "name": member.name,
             "region": member.region,

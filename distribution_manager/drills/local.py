@@ -3,14 +3,15 @@
 Model: DIR/cluster.json (state.py) is the cluster: its members with their ports and last processes. A LocalCluster reads
 it, and where it holds the lock on DIR, starts and stops members and writes it. ``up`` in the foreground, tests and
 drills hold the lock while the cluster runs, and the members die with them; a detached cluster's lock is free, and every
-command takes it for as long as it works. While somebody else holds it, ``restart`` leaves a request in DIR/requests,
-which the holder carries out (serve_requests).
+command takes it for as long as it works. While somebody else holds it, ``restart`` and ``add`` leave a request
+(requests.py), which the holder carries out (serve_requests).
 Invariant: a member whose recorded process lives is never started a second time.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import http
 import os
 import signal
@@ -24,7 +25,7 @@ from urllib.parse import urlencode
 
 from distribution_manager.drills import ports, probes
 from distribution_manager.drills.commands import Commands
-from distribution_manager.drills.plan import claim_ports, plan
+from distribution_manager.drills.plan import add_region, claim_ports, plan
 from distribution_manager.drills.processes import (
     POLL_S,
     ProcessState,
@@ -34,6 +35,7 @@ from distribution_manager.drills.processes import (
     state_of,
     wait_stopped,
 )
+from distribution_manager.drills.requests import FOLDER, Request, pending
 from distribution_manager.drills.state import (
     ClusterError,
     ClusterState,
@@ -46,7 +48,7 @@ from distribution_manager.drills.state import (
 )
 
 READY_TIMEOUT_S: Final = 60.0
-PROMOTION_TIMEOUT_S: Final = 20.0
+ADMIN_TIMEOUT_S: Final = 20.0
 STOP_TIMEOUT_S: Final = 10.0
 KILL_TIMEOUT_S: Final = 10.0
 STOP_ORDER: Final = ("manager", "node", "etcd")
@@ -143,17 +145,29 @@ class LocalCluster:
 
     def promote(self, queue: str, region: str) -> dict[str, Any]:
         """Moves a queue's primary and owner to a region, by way of any manager. Raises ClusterError, saying why not."""
-        path = f"/admin/promote?{urlencode({'queue': queue, 'to': region})}"
+        return self._post(f"/admin/promote?{urlencode({'queue': queue, 'to': region})}", f"{queue} was not promoted")
+
+    def forget(self, node: str) -> None:
+        """Takes away the record of a node that is gone for good. Raises ClusterError, saying why not."""
+        self._post(f"/admin/forget?{urlencode({'node': node})}", f"{node} is not forgotten")
+
+    def _post(self, path: str, failed: str) -> dict[str, Any]:
+        """What the first manager that answers says. Raises ClusterError."""
+        secret = read_secret(self.data_dir)
         for name in (name for name in self.names if self.member(name).kind == "manager"):
-            answer = probes.post_json(
-                self.member(name).ports["link"], path, PROMOTION_TIMEOUT_S, read_secret(self.data_dir)
-            )
+            answer = probes.post_json(self.member(name).ports["link"], path, ADMIN_TIMEOUT_S, secret)
             if answer is not None:
                 status, body = answer
                 if status != http.HTTPStatus.OK:
-                    raise ClusterError(f"{queue} was not promoted: {body['error']}")
+                    raise ClusterError(f"{failed}: {body['error']}")
                 return dict(body)
         raise ClusterError(f"no manager answers: start the cluster with: shadowq up --data {self.data_dir}")
+
+    def _links(self, manager: str, node: str) -> bool:
+        """Whether the manager is linked with the node."""
+        report = self.ask(manager, "/admin/status")
+        rows = report["nodes"] if isinstance(report, dict) else []
+        return any(row["name"] == node and row["state"] == "up" for row in rows)
 
     # starting and stopping
 
@@ -202,11 +216,33 @@ class LocalCluster:
     def restart(self, name: str, timeout_s: float = READY_TIMEOUT_S) -> None:
         """Starts a member again (having stopped it if it runs) and waits until it is ready. Raises ClusterError."""
         self.member(name)
+        request = Request("restart", name)
         if self._lock.held:
-            self._restart(name)
+            self._carry_out(request)
         else:
-            self._restart_sharing(name, timeout_s)
+            self._carry_out_sharing(request, timeout_s)
         self.wait_ready([name], timeout_s)
+
+    def add(self, region: str, timeout_s: float = READY_TIMEOUT_S) -> None:
+        """Starts a node and a manager of a new region in a running cluster; waits until both serve and the manager is
+        linked with the node. Raises ClusterError."""
+        if not any(self._pid(name) for name in self.names):
+            raise ClusterError(f"{self.data_dir} is not running: start it with: shadowq up --data {self.data_dir}")
+        add_region(copy.deepcopy(self.state), region)
+        request = Request("add", region)
+        if self._lock.held:
+            self._carry_out(request)
+        else:
+            self._carry_out_sharing(request, timeout_s)
+        if region not in self.regions:
+            raise ClusterError(f"{region} could not be added: look at what the process that runs {self.data_dir} says")
+        deadline = time.monotonic() + timeout_s
+        node, manager = f"node-{region}", f"manager-{region}"
+        self.wait_ready([node, manager], timeout_s)
+        while not self._links(manager, node):
+            if time.monotonic() >= deadline:
+                raise ClusterError(f"{node} has not joined: {self._last_words(node)}")
+            time.sleep(POLL_S)
 
     def launch(self, name: str) -> None:
         """Starts a member that is not running, without waiting for it. Only while this object holds the lock."""
@@ -256,11 +292,12 @@ class LocalCluster:
     def serve_requests(self) -> list[str]:
         """Carries out what other processes asked for; the names of the members started."""
         started = []
-        for request in sorted((self.data_dir / "requests").iterdir()):
+        for request in pending(self.data_dir):
+            before = set(self.names)
             with contextlib.suppress(ClusterError):
-                self._restart(request.name)
-                started.append(request.name)
-            request.unlink()
+                self._carry_out(request)
+                started += [name for name in self.names if name not in before] or [request.name]
+            request.path(self.data_dir).unlink()
         return started
 
     # how
@@ -280,13 +317,13 @@ class LocalCluster:
             )
         claim_ports(self._state)
         self._state.supervisor = None if self._detached else identify(os.getpid())
-        for request in (self.data_dir / "requests").iterdir():
-            request.unlink()
+        for request in pending(self.data_dir):
+            request.path(self.data_dir).unlink()
         self._save()
 
     def _make_directories(self) -> None:
         try:
-            for folder in (self.data_dir, self.data_dir / "logs", self.data_dir / "requests"):
+            for folder in (self.data_dir, self.data_dir / "logs", self.data_dir / FOLDER):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             make_secret(self.data_dir)
         except OSError as error:
@@ -321,27 +358,38 @@ class LocalCluster:
         self._stop([name], STOP_TIMEOUT_S)
         self._spawn([name])
 
-    def _restart_sharing(self, name: str, timeout_s: float) -> None:
+    def _add(self, region: str) -> None:
+        names = add_region(self.state, region)
+        self._save()
+        self._spawn(names)
+
+    def _carry_out(self, request: Request) -> None:
+        if request.action == "add":
+            self._add(request.name)
+        else:
+            self._restart(request.name)
+
+    def _carry_out_sharing(self, request: Request, timeout_s: float) -> None:
         """Takes the lock for it; while a process that runs the cluster has the lock, asks that process."""
-        request = self.data_dir / "requests" / name
+        path = request.path(self.data_dir)
         deadline = time.monotonic() + timeout_s
         asked = False
         while not self._lock.acquire():
-            if asked and not request.exists():
+            if asked and not path.exists():
                 self._reload()
                 return
             self._reload()
             if not asked and state_of(self.state.supervisor) is not ProcessState.STOPPED:
-                request.touch()
+                path.touch()
                 asked = True
             if time.monotonic() >= deadline:
-                request.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
                 raise ClusterError(f"the process that runs {self.data_dir} does not answer: end it, then: shadowq up")
             time.sleep(POLL_S)
         try:
-            request.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             self._reload()
-            self._restart(name)
+            self._carry_out(request)
         finally:
             self._lock.release()
 

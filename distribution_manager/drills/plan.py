@@ -34,6 +34,20 @@ def plan(stored: ClusterState | None, regions: Sequence[str] | None, port: int |
     return stored
 
 
+def add_region(state: ClusterState, region: str) -> list[str]:
+    """Adds a node and a manager in a new region; their names. Raises ClusterError."""
+    _check_regions([*state.regions, region])
+    taken = frozenset(port for member in state.members.values() for port in member.ports.values())
+    next_port = max(member.ports["client"] for member in state.members.values() if member.kind == "manager") + 1
+    free = ports.free_ports(3, taken)
+    client = next_port if next_port not in taken and ports.is_free(next_port) else free[0]
+    node = Member(f"node-{region}", "node", region, {"link": free[1]}, joins=True)
+    manager = Member(f"manager-{region}", "manager", region, {"client": client, "link": free[2]})
+    state.regions.append(region)
+    state.members.update({member.name: member for member in (node, manager)})
+    return [node.name, manager.name]
+
+
 def claim_ports(state: ClusterState) -> None:
     """Sees that every member's ports are free. Raises ClusterError when a client port is not."""
     members = list(state.members.values())
@@ -63,9 +77,9 @@ def _new(regions: list[str], port: int) -> ClusterState:
 def _check_regions(regions: list[str]) -> None:
     for region in regions:
         if not NAME_PATTERN.fullmatch(region):
-            raise ClusterError(f"{region!r} is not a region's name: use letters, digits, '.', '_' and '-' in --regions")
+            raise ClusterError(f"{region!r} is not a region's name: use letters, digits, '.', '_' and '-'")
     if len(set(regions)) != len(regions) or not 1 <= len(regions) <= REGIONS_MAX:
-        raise ClusterError(f"--regions needs 1 to {REGIONS_MAX} different names")
+        raise ClusterError(f"a cluster has 1 to {REGIONS_MAX} regions of different names, not {','.join(regions)}")
 
 
 def _set_client_ports(state: ClusterState, port: int) -> None:

@@ -32,6 +32,7 @@ class ClusterError(Exception):
 class Member(msgspec.Struct):
     """One process of the cluster, running or not.
 
+    ``joins``: a node that came later: it announces itself, and its region's manager is not told of it.
     ``ports``: etcd: ``client`` and ``peer``; node: ``link``; manager: ``client`` and ``link``.
     """
 
@@ -40,6 +41,7 @@ class Member(msgspec.Struct):
     region: str
     ports: dict[str, int]
     process: ProcessId | None = None
+    joins: bool = False
 
 
 class ClusterState(msgspec.Struct):
