@@ -49,13 +49,15 @@ class Atlas:
     def _site(self, node: str) -> Site:
         record = self._directory.nodes[node]
         link = self._liveness.nodes.get(node)
+        draining = self._directory.is_draining(node)
         if link is None:
-            return Site(node, record.region, record.incarnation, reachable=False)
+            return Site(node, record.region, record.incarnation, reachable=False, draining=draining)
         load = link.load
         return Site(
             node,
             record.region,
             link.welcome.incarnation,
+            draining=draining,
             disk_free=load.disk_free,
             cpu=load.cpu,
             shards=load.shards,

@@ -13,6 +13,7 @@ import msgspec
 
 from distribution_manager.core.metadata import QueueMetadata
 from distribution_manager.core.placement import Wishes
+from distribution_manager.core.thresholds import Thresholds
 from shadow_nodes.protocol.commands import Settings
 from shadow_nodes.protocol.limits import MIB
 
@@ -32,11 +33,23 @@ PREFERRED_PRIMARY_REGION = "PreferredPrimaryRegion"
 """The primary is placed here while a node of this region may hold it."""
 FAILBACK = "Failback"
 """Whether the primary returns there by itself when the region has been well for a while."""
+PROMOTION_MESSAGE_RATE = "PromotionMessageRate"
+"""Messages sent per second from which on another replica may be promoted; 0: never. Unset: the managers' default."""
+PROMOTION_ACK_LATENCY_MS = "PromotionAckLatencyMs"
+"""The same of the 99th percentile of acknowledgements."""
+PROMOTION_CPU_PERCENT = "PromotionCpuPercent"
+"""The same of the processor of the primary's node."""
+PROMOTION_DISK_FREE_PERCENT = "PromotionDiskFreePercent"
+"""The same of what is free of the disk of the primary's node, when it is less."""
 TAGS: Mapping[str, str] = {
     SHADOW_FACTOR_TAG: SHADOW_FACTOR,
     "shadowq:allowed-regions": ALLOWED_REGIONS,
     "shadowq:preferred-primary-region": PREFERRED_PRIMARY_REGION,
     "shadowq:failback": FAILBACK,
+    "shadowq:promotion-message-rate": PROMOTION_MESSAGE_RATE,
+    "shadowq:promotion-ack-latency-ms": PROMOTION_ACK_LATENCY_MS,
+    "shadowq:promotion-cpu-percent": PROMOTION_CPU_PERCENT,
+    "shadowq:promotion-disk-free-percent": PROMOTION_DISK_FREE_PERCENT,
 }
 """Tags that set attributes."""
 
@@ -118,6 +131,21 @@ def wants_failback(metadata: QueueMetadata) -> bool:
 def region_names(text: str) -> list[str]:
     """Of a list separated by commas or spaces (which AWS allows in tags, while it does not allow commas)."""
     return sorted(set(text.replace(",", " ").split()))
+
+
+def thresholds_of(metadata: QueueMetadata, defaults: Thresholds) -> Thresholds:
+    """The queue's thresholds of load, by its attributes; ``defaults`` for those it does not set."""
+
+    def given(name: str, unit: float, default: float) -> float:
+        text = metadata.attributes.get(name)
+        return default if text is None else int(text) / unit
+
+    return Thresholds(
+        given(PROMOTION_MESSAGE_RATE, 1, defaults.message_rate),
+        given(PROMOTION_ACK_LATENCY_MS, 1, defaults.ack_latency_ms),
+        given(PROMOTION_CPU_PERCENT, 100, defaults.cpu),
+        given(PROMOTION_DISK_FREE_PERCENT, 100, defaults.disk_free),
+    )
 
 
 def redrive_policy(text: str) -> tuple[str, int] | None:

@@ -11,14 +11,18 @@ from collections.abc import Callable
 
 from distribution_manager.core.metadata import (
     AccessKeyRecord,
+    Drain,
     Grave,
     LatencyRecord,
     ManagerRecord,
     NodeRecord,
     Owner,
+    Permit,
     QueueMetadata,
     ShardRecord,
     decode_record,
+    node_drain_key,
+    region_drain_key,
 )
 from distribution_manager.core.moves import MoveTasks, decode_moves
 from distribution_manager.core.transactions import Change, KeyValue, Outcome, Snapshot
@@ -51,6 +55,10 @@ class Directory:
         """By queue id."""
         self.latencies: dict[str, LatencyRecord] = {}
         """By the manager that measured."""
+        self.drains: dict[str, Drain] = {}
+        """By key."""
+        self.permits: dict[str, tuple[Permit, int]] = {}
+        """By key, with their mod_revision."""
         self.synchronized = False
         """Whether a first whole copy has come."""
         self._revisions: dict[str, int] = {}
@@ -115,6 +123,10 @@ class Directory:
             self._learn_access_key(name, item)
         elif kind == "moves":
             self.moves[name] = decode_moves(item.key, item.value)
+        elif kind == "drains":
+            self.drains[item.key] = decode_record(Drain, item.key, item.value)
+        elif kind == "promotions":
+            self.permits[item.key] = (decode_record(Permit, item.key, item.value), item.mod_revision)
 
     def _learn_access_key(self, name: str, item: KeyValue) -> None:
         """People may write keys with tools of their own: one that cannot be read is no key, and stops nothing else."""
@@ -149,6 +161,10 @@ class Directory:
             self.access_keys.pop(name, None)
         elif kind == "moves":
             self.moves.pop(name, None)
+        elif kind == "drains":
+            self.drains.pop(key, None)
+        elif kind == "promotions":
+            self.permits.pop(key, None)
 
     def hint(self, shard: ShardKey, epoch: int, owner: Owner | None) -> None:
         """Another manager says who owns a shard; believed if that is newer than what etcd has told us."""
@@ -163,6 +179,16 @@ class Directory:
 
     def metadata(self, shard: ShardKey) -> QueueMetadata | None:
         return self.queues.get(shard.partition("/")[0])
+
+    def is_draining(self, node: str) -> bool:
+        """Whether no primary is to be on the node."""
+        record = self.nodes.get(node)
+        region = "" if record is None else record.region
+        return node_drain_key(node) in self.drains or self.region_draining(region)
+
+    def region_draining(self, region: str) -> bool:
+        """Whether the region's managers are to own nothing."""
+        return region_drain_key(region) in self.drains
 
     def buried(self, shard: ShardKey) -> bool:
         return shard.partition("/")[0] in self.graves

@@ -21,12 +21,15 @@ from typing import Protocol
 DAMPING = 0.98
 """What is left of a trend after one interval."""
 TREND_LEVEL, TREND_SLOPE = 0.4, 0.1
-"""How much of an observation's surprise goes into the level, and of the level's into the slope."""
+"""How much of an observation's surprise goes into the level, and of the level's into the slope. Of the first few
+more: of the n-th after the first, an n-th."""
 SEASON_LEVEL, SEASON_SLOPE, SEASON_SHARE = 0.05, 0.005, 0.15
 """The same where there is a season, which explains most of what comes; and how much goes into a season's value."""
 ERROR_MEMORY_INTERVALS = 240
 """About how many of the last forecasts count when the least wrong is chosen; of a season's length where there is one,
 whatever is more."""
+JUDGED_MIN = 2
+"""Forecasts that must have been judged for errors to count: of the first value all say the same."""
 UNKNOWN = float("nan")
 
 
@@ -78,6 +81,7 @@ class Smoothing:
         self._period = period
         self._place = 0
         """Of the next interval, within the season."""
+        self._seen = 0
         self._level: float | None = None
         self._slope = 0.0
         self._season = array("f", [UNKNOWN]) * period
@@ -101,7 +105,8 @@ class Smoothing:
             self._level = value
             return
         expected = self._level + DAMPING * self._slope
-        share, slope_share, season = TREND_LEVEL, TREND_SLOPE, 0.0
+        self._seen += 1
+        share, slope_share, season = max(TREND_LEVEL, 1 / self._seen), max(TREND_SLOPE, 1 / self._seen), 0.0
         if self._seasonal:
             share, slope_share, season = SEASON_LEVEL, SEASON_SLOPE, self._season[place]
             self._season[place] += SEASON_SHARE * (value - expected - season)
@@ -128,40 +133,59 @@ class Smoothing:
 
 
 class LeastWrong:
-    """Asks the one of several forecasts whose forecasts for ``horizon`` intervals ahead have been the least wrong."""
+    """Asks the one of several forecasts that has been the least wrong about what was ``horizon`` intervals ahead.
+
+    Before so many have passed, the one that has been the least wrong about the next interval.
+    """
 
     def __init__(self, forecasts: Sequence[Forecast], horizon: int, memory: int = ERROR_MEMORY_INTERVALS) -> None:
         self.forecasts = forecasts
-        self._horizon = horizon
-        self._share = 1 / memory
-        self._made: deque[list[float]] = deque()
-        """What each forecast said, of the intervals that have not come yet."""
-        self.errors = [0.0] * len(forecasts)
-        """Mean absolute, smoothed; in the order of ``forecasts``."""
-        self._judged = 0
+        self._records = [_Record(len(forecasts), horizon, memory), _Record(len(forecasts), 1, memory)]
+        """The one that counts first."""
 
     def observe(self, value: float | None) -> None:
-        if len(self._made) >= self._horizon:
-            said = self._made.popleft()
-            if value is not None:
-                self._judge(said, value)
+        for record in self._records:
+            record.judge(value)
         for forecast in self.forecasts:
             forecast.observe(value)
-        self._made.append([forecast.ahead(self._horizon) for forecast in self.forecasts])
-
-    def _judge(self, said: list[float], value: float) -> None:
-        self._judged += 1
-        share = max(self._share, 1 / self._judged)
-        for number, forecast in enumerate(said):
-            self.errors[number] += share * (abs(forecast - value) - self.errors[number])
+        for record in self._records:
+            record.keep([forecast.ahead(record.horizon) for forecast in self.forecasts])
 
     @property
     def chosen(self) -> Forecast:
         """Of equals the first."""
-        return self.forecasts[self.errors.index(min(self.errors))]
+        errors = next((record.errors for record in self._records if record.judged >= JUDGED_MIN), [0.0])
+        return self.forecasts[errors.index(min(errors))]
 
     def ahead(self, intervals: int) -> float:
         return self.chosen.ahead(intervals)
+
+
+class _Record:
+    """What several forecasts have said ``horizon`` intervals ahead, and how wrong that was."""
+
+    def __init__(self, forecasts: int, horizon: int, memory: int) -> None:
+        self.horizon = horizon
+        self.errors = [0.0] * forecasts
+        """Mean absolute, smoothed."""
+        self.judged = 0
+        self._share = 1 / memory
+        self._said: deque[list[float]] = deque()
+        """Of the intervals that have not come yet."""
+
+    def keep(self, said: list[float]) -> None:
+        self._said.append(said)
+
+    def judge(self, value: float | None) -> None:
+        if len(self._said) < self.horizon:
+            return
+        said = self._said.popleft()
+        if value is None:
+            return
+        self.judged += 1
+        share = max(self._share, 1 / self.judged)
+        for number, forecast in enumerate(said):
+            self.errors[number] += share * (abs(forecast - value) - self.errors[number])
 
 
 def default_forecast(horizon: int, period: int) -> Forecast:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from distribution_manager.core.directory import Directory
 from distribution_manager.core.messages import Handoff, ManagerMessage
-from distribution_manager.core.metadata import Owner, ShardRecord
+from distribution_manager.core.metadata import ManagerRecord, Owner, ShardRecord
 from distribution_manager.core.owner import Phase, ShardOwner
 from distribution_manager.core.request import Now
 from shadow_nodes.protocol.commands import ShardKey
@@ -53,6 +53,8 @@ class Handoffs:
             return "this manager does not own the shard"
         if all(replica.node != node for replica in owner.record.replicas):
             return f"{node} holds no replica of the shard"
+        if self._holdings.directory.is_draining(node):
+            return f"{node} is being drained"
         until_ms = self._holdings.now.monotonic_ms + PROMOTION_BOUND_MS
         self._wanted[shard] = (node, until_ms)
         if owner.record.primary == node:
@@ -71,28 +73,45 @@ class Handoffs:
             self._follow(shard, record)
 
     def _follow(self, shard: ShardKey, record: ShardRecord) -> None:
-        directory = self._holdings.directory
-        home = directory.nodes.get(record.primary)
-        if home is None or home.region == self._holdings.region:
-            return
-        for name, item in sorted(directory.managers.items()):
-            if item.region == home.region and self._holdings.reachable(Owner(manager=name, life=item.life)):
-                self._holdings.send_to_manager(name, self._offer(shard, record.epoch))
-                return
+        home = self._holdings.directory.nodes.get(record.primary)
+        if home is not None and home.region != self._holdings.region:
+            self.give(shard, self.managers_in(home.region))
 
-    def release(self) -> None:
-        """This manager is to stop: offers every shard that it serves to another, of the primary's region first."""
-        directory = self._holdings.directory
-        others = [
+    def managers_in(self, region: str | None) -> list[ManagerRecord]:
+        """The other managers of a region (None: of all) that may take shards over, by name."""
+        draining = self._holdings.directory.region_draining
+        return [item for item in self._others() if region in {None, item.region} and not draining(item.region)]
+
+    def _others(self) -> list[ManagerRecord]:
+        return [
             item
-            for name, item in sorted(directory.managers.items())
+            for name, item in sorted(self._holdings.directory.managers.items())
             if self._holdings.reachable(Owner(manager=name, life=item.life))
         ]
-        for shard, owner in self._holdings.owners.items():
-            if owner.phase is Phase.SERVING and others:
-                home = directory.nodes.get(owner.record.primary)
-                best = min(others, key=lambda item: home is None or item.region != home.region)
-                self._holdings.send_to_manager(best.manager, self._offer(shard, owner.record.epoch))
+
+    def give(self, shard: ShardKey, managers: list[ManagerRecord]) -> bool:
+        """Offers a shard that we serve to one of these, always the same one. Returns whether there is any."""
+        owner = self._holdings.owners.get(shard)
+        if owner is None or owner.phase is not Phase.SERVING or not managers:
+            return False
+        number = int(shard.partition("/")[0], 16)
+        self._holdings.send_to_manager(managers[number % len(managers)].manager, self._offer(shard, owner.record.epoch))
+        return True
+
+    def give_away(self, shard: ShardKey) -> bool:
+        """Offers a shard to a manager of its primary's region, else to any. Returns whether there is any."""
+        owner = self._holdings.owners.get(shard)
+        if owner is None:
+            return False
+        home = self._holdings.directory.nodes.get(owner.record.primary)
+        near = self.managers_in(home.region) if home is not None else []
+        return self.give(shard, near or self.managers_in(None))
+
+    def release(self) -> None:
+        """This manager is to stop: offers every shard that it serves to another, even to one that is drained."""
+        for shard in list(self._holdings.owners):
+            if not self.give_away(shard):
+                self.give(shard, self._others())
 
     def _offer(self, shard: ShardKey, epoch: int) -> Handoff:
         return Handoff(shard, epoch, self._holdings.owners[shard].demand.weights(self._holdings.now.monotonic_ms))

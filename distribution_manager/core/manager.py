@@ -36,6 +36,7 @@ from distribution_manager.core.messages import (
 )
 from distribution_manager.core.metadata import Owner, QueueMetadata, ShardRecord
 from distribution_manager.core.owner import Phase, ShardOwner
+from distribution_manager.core.promotion import Promoter, PromotionConfig
 from distribution_manager.core.request import Now, Request
 from distribution_manager.core.rounds import ConfirmationRounds
 from distribution_manager.core.router import ConnectionId, Done, Router
@@ -69,6 +70,7 @@ class CoreConfig(msgspec.Struct, frozen=True):
     manager: str
     life: int
     region: str
+    promotion: PromotionConfig = PromotionConfig()
 
 
 class Effects(Protocol):
@@ -110,6 +112,7 @@ class ManagerCore:
         self._latency_report = LatencyReport(config.manager, config.region, self.directory, self.liveness)
         self.router = Router(self)
         self.handoffs = Handoffs(self)
+        self.promoter = Promoter(self, config.promotion)
         self.on_commit: Callable[[int, int], None] = lambda operations, wait_ms: None
         """Told of every committed entry: how many operations, and how long its quorum took."""
         self.on_ownership: Callable[[str, ShardOwner], None] = lambda event, owner: None
@@ -177,6 +180,7 @@ class ManagerCore:
             self._effects.send_to_manager(manager, ManagerPing(now_ms))
         self._report_latencies()
         self._adopt_orphans()
+        self.promoter.tick()
         if now_ms - self._swept_ms >= SWEEP_INTERVAL_MS:
             self._swept_ms = now_ms
             self.router.sweep()
@@ -325,6 +329,11 @@ class ManagerCore:
         if known is not None and self.directory.metadata(shard) is not None and shard not in self.owners:
             self._take(shard, *known, granted=False, cause=causes.HANDOFF)
 
+    def keeps_up(self, shard: ShardKey, node: str) -> bool:
+        owner = self.owners.get(shard)
+        replication = None if owner is None else owner.replication
+        return replication is not None and any(item.node == node for item in replication.current_voters())
+
     def serving(self, shard: ShardKey) -> None:
         self.on_ownership("serving", self.owners[shard])
 
@@ -363,11 +372,15 @@ class ManagerCore:
         return wait_ms <= 0
 
     def _rank(self, record: ShardRecord, holder: Owner) -> int:
-        """How many living managers come before us: of the primary's region first, then the shadows', then by name."""
+        """How many living managers come before us: of the primary's region first, then the shadows', then by name.
+
+        Those of a region that is drained come last: they take over what nobody else can.
+        """
         regions = [self._region_of(record.primary), *(self._region_of(node) for node in record.shadows)]
 
-        def place(manager: str, region: str) -> tuple[int, str]:
-            return (regions.index(region) if region in regions else len(regions), manager)
+        def place(manager: str, region: str) -> tuple[bool, int, str]:
+            distance = regions.index(region) if region in regions else len(regions)
+            return (self.directory.region_draining(region), distance, manager)
 
         mine = place(self.config.manager, self.region)
         return sum(

@@ -103,7 +103,10 @@ class Membership:
         if found is None:
             return None
         node, cause = found
-        return Wanted(msgspec.structs.replace(self.record, primary=node), cause)
+        promoted_ms = self._around.now.clock_ms
+        return Wanted(
+            msgspec.structs.replace(self.record, primary=node, promoted_ms=promoted_ms, promoted_for=cause), cause
+        )
 
     def _planned_primary(self) -> tuple[str, str] | None:
         """No promotion to a replica that lags: it is waited for, for a while."""

@@ -9,6 +9,8 @@
     latency/<manager>      -> LatencyRecord, under a lease
     keys/<access key id>   -> AccessKeyRecord
     moves/<queue id>       -> MoveTasks (moves.py)
+    drains/node/<id>, drains/region/<name> -> Drain
+    promotions/<n>         -> Permit, under a lease (permits.py)
 
 Lock and replica set share a key on purpose: whoever changes one compares the mod_revision of both, so that no
 transaction can pair a fresh lock with a stale set.
@@ -50,6 +52,7 @@ class ShardRecord(Record, frozen=True, gc=False):
 
     ``replicas``: the replica set, ``primary`` (a node) among them; the others are the shadows. ``version`` rises with
     every change of the set. ``epoch`` rises with every taking of the lock, by one, and never goes back.
+    ``promoted_ms`` (Unix time) and ``promoted_for`` (causes.py): the last change of the primary; 0 and "" before any.
     """
 
     epoch: int = 0
@@ -58,6 +61,8 @@ class ShardRecord(Record, frozen=True, gc=False):
     primary: str = ""
     replicas: tuple[Replica, ...] = ()
     version: int = 1
+    promoted_ms: int = 0
+    promoted_for: str = ""
 
     @property
     def token(self) -> Token:
@@ -140,6 +145,20 @@ class LatencyRecord(Record, frozen=True):
     managers: dict[str, Way] = {}
 
 
+class Drain(Record, frozen=True):
+    """No primary and no owner is to be on the node, or in the region, that the key names."""
+
+    since_ms: int = 0
+
+
+class Permit(Record, frozen=True):
+    """A manager's process moves a shard's primary: there are only so many permits in the cluster."""
+
+    manager: str
+    life: int
+    shard: ShardKey
+
+
 class Grant(Record, frozen=True):
     """Allows ``actions`` on queues whose names match ``queues``; ``*`` and ``?`` stand for what they do in IAM."""
 
@@ -194,6 +213,18 @@ def node_key(node: str) -> str:
 
 def latency_key(manager: str) -> str:
     return f"latency/{manager}"
+
+
+def node_drain_key(node: str) -> str:
+    return f"drains/node/{node}"
+
+
+def region_drain_key(region: str) -> str:
+    return f"drains/region/{region}"
+
+
+def permit_key(number: int) -> str:
+    return f"promotions/{number}"
 
 
 def access_key_key(access_key_id: str) -> str:

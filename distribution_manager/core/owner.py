@@ -25,13 +25,14 @@ from distribution_manager.core.limits import (
     RESULT_BOUND_MS,
     TAKEOVER_RETRY_MS,
 )
+from distribution_manager.core.load import AckLatencies
 from distribution_manager.core.membership import Membership
 from distribution_manager.core.messages import Verdict
 from distribution_manager.core.metadata import Owner, ShardRecord
 from distribution_manager.core.replication import Replication, quorum
 from distribution_manager.core.request import Request, Surroundings
 from distribution_manager.core.results import Results
-from distribution_manager.core.sequencer import Sequencer
+from distribution_manager.core.sequencer import Sequencer, UnderWay
 from distribution_manager.core.takeover import Step, Takeover
 from shadow_nodes.protocol.commands import (
     Batch,
@@ -90,6 +91,8 @@ class ShardOwner:
         self.record = record
         self.took_ms = 0
         self.demand = Demand(around.now.monotonic_ms)
+        self.ack_latencies: AckLatencies | None = None
+        """Of whoever wants to know them: see load.py."""
         self._me = me
         self._cause = cause
         self._around = around
@@ -312,6 +315,8 @@ class ShardOwner:
         self._committed_ms = self._around.now.monotonic_ms
         for item in self._sequencer.committed(replication.commit_seq):
             self._around.committed(len(item.requests), self._committed_ms - item.since_ms)
+            if self.ack_latencies is not None:
+                self._time(self.ack_latencies, item)
             awaited = []
             for index, request in enumerate(item.requests):
                 if self._has_result(request.command):
@@ -320,6 +325,12 @@ class ShardOwner:
                     request.finish(request, Verdict.DONE, None, None)
             if awaited:
                 results.expect(item.seq, awaited)
+
+    def _time(self, latencies: AckLatencies, item: UnderWay) -> None:
+        """An entry's operations have waited about as long as its first; but a receive waits for messages, too."""
+        timed = (request.arrived_ms for request in item.requests if not isinstance(request.command, Receive))
+        since_ms = next(timed, item.since_ms)
+        latencies.add(self._committed_ms - since_ms, len(item.requests), self._committed_ms)
 
     def _has_result(self, command: Command | None) -> bool:
         """A standard queue's sends and deletes cannot fail once sequenced: a sealed shard's owner sequences none."""

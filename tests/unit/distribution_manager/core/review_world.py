@@ -26,6 +26,7 @@ from distribution_manager.core.metadata import (
     queue_key,
     record_key,
 )
+from distribution_manager.core.promotion import PromotionConfig
 from distribution_manager.core.request import Now
 from distribution_manager.core.transactions import Outcome, Put, Snapshot, Transaction
 from shadow_nodes.core.node import NodeConfig, NodeCore, Pull
@@ -86,7 +87,7 @@ class Manager:
 
     def __init__(self, world: World, name: str, region: str, number: int) -> None:
         self.world, self.name, self.number = world, name, number
-        self.core = ManagerCore(CoreConfig(name, 100 + number, region), self)
+        self.core = ManagerCore(CoreConfig(name, 100 + number, region, world.promotion), self)
         self.up = True
         self.clock_error_ms = 0
         self.alarms = 0
@@ -149,8 +150,15 @@ class Manager:
 
 
 class World:
-    def __init__(self, managers: int = 1, name: str = "q", delays: dict[tuple[str, str], int] | None = None) -> None:
+    def __init__(
+        self,
+        managers: int = 1,
+        name: str = "q",
+        delays: dict[tuple[str, str], int] | None = None,
+        promotion: PromotionConfig = PromotionConfig(),  # noqa: B008 - frozen
+    ) -> None:
         self.ms = 10_000
+        self.promotion = promotion
         self.delays = delays or {}
         self.deaf: set[str] = set()
         self.etcd = MemoryCluster()

@@ -102,9 +102,15 @@ def test_of_equals_the_first_and_before_any_was_judged() -> None:
 
 
 def test_a_value_that_is_missing_judges_nobody() -> None:
-    forecast = LeastWrong([LastValue(), Mean(2)], horizon=1)
-    told(forecast, [1, None, None])
-    assert forecast.errors == [0.0, 0.0]
+    forecast = LeastWrong([LastValue(), Smoothing()], horizon=5)
+    told(forecast, [*range(0, 40, 4), *[None] * 20])
+    assert isinstance(forecast.chosen, Smoothing)
+
+
+def test_before_the_horizon_has_passed_once_the_next_interval_judges() -> None:
+    forecast = LeastWrong([LastValue(), Smoothing()], horizon=100)
+    told(forecast, range(0, 40, 4))
+    assert isinstance(forecast.chosen, Smoothing)
 
 
 def test_the_default_learns_the_season() -> None:
