@@ -24,6 +24,7 @@ ACCOUNT_PATTERN: Final = re.compile(r"[0-9]{12}")
 LEASE_TTL_S_MIN: Final = 2
 LEASE_TTL_S_MAX: Final = 600
 REQUEST_BYTES_MAX_MIN: Final = 2 * MIB
+PERCENT_MAX: Final = 99
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LOG_FORMATS: Final = ("json", "text")
 
@@ -175,6 +176,34 @@ class ManagerConfig:
         metadata=_about("seconds after DeleteQueue for which this manager refuses to create the name again", int),
     )
 
+    # promotion: docs/promotion.md
+    promotion_message_rate: int = field(
+        default=0, metadata=_about("messages per second from which on a shadow may be promoted; 0: never", int)
+    )
+    promotion_ack_latency_ms: int = field(
+        default=0, metadata=_about("the same of the 99th percentile of acknowledgements, milliseconds", int)
+    )
+    promotion_cpu_percent: int = field(
+        default=85, metadata=_about("the same of the processor of the primary's node; 0: never", int)
+    )
+    promotion_disk_free_percent: int = field(
+        default=10, metadata=_about("the same of its free disk, when it is less; 0: never", int)
+    )
+    promotion_window_s: int = field(
+        default=60, metadata=_about("seconds over which load is taken, and the step of forecasts", int)
+    )
+    promotion_after_s: int = field(default=120, metadata=_about("seconds for which load must be over a threshold", int))
+    promotion_horizon_s: int = field(default=600, metadata=_about("seconds ahead for which load is forecast", int))
+    promotion_cooldown_s: int = field(
+        default=900, metadata=_about("seconds for which a promoted queue stays where it is", int)
+    )
+    promotions_max: int = field(
+        default=2, metadata=_about("promotions at a time in the whole cluster, operators' own apart", int)
+    )
+    failback_after_s: int = field(
+        default=300, metadata=_about("seconds for which a preferred region must have been well for its queues", int)
+    )
+
     # logs
     log_level: str = field(default="info", metadata=_about("debug, info, warning or error"))
     log_format: str = field(default="json", metadata=_about("json (one object a line) or text"))
@@ -185,6 +214,7 @@ class ManagerConfig:
         self._check_etcd()
         self._check_clients()
         self._check_access()
+        self._check_promotion()
         self._check_choice("log_level", LOG_LEVELS)
         self._check_choice("log_format", LOG_FORMATS)
 
@@ -288,6 +318,21 @@ class ManagerConfig:
                 raise ConfigError(f"{_option(name)}: must be at least 1")
         if self.request_bytes_max < REQUEST_BYTES_MAX_MIN:
             raise ConfigError(f"request-bytes-max: must be at least {REQUEST_BYTES_MAX_MIN}, for messages of 1 MiB")
+
+    def _check_promotion(self) -> None:
+        for name in ("message_rate", "ack_latency_ms", "cpu_percent", "disk_free_percent", "cooldown_s"):
+            if getattr(self, f"promotion_{name}") < 0:
+                raise ConfigError(f"{_option(f'promotion_{name}')}: must not be negative")
+        for name in ("promotion_cpu_percent", "promotion_disk_free_percent"):
+            if getattr(self, name) > PERCENT_MAX:
+                raise ConfigError(f"{_option(name)}: must be at most {PERCENT_MAX}")
+        for name in ("promotion_window_s", "promotion_after_s", "promotions_max", "failback_after_s"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{_option(name)}: must be at least 1")
+        if self.promotion_horizon_s < self.promotion_window_s:
+            raise ConfigError(
+                f"promotion-horizon-s: {self.promotion_horizon_s} is less than promotion-window-s, a forecast's step"
+            )
 
     def _check_clients(self) -> None:
         if (self.tls_cert is None) != (self.tls_key is None):

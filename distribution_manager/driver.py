@@ -17,6 +17,7 @@ from distribution_manager.core.manager import CoreConfig, ManagerCore
 from distribution_manager.core.messages import Greeting, ManagerMessage, Verdict
 from distribution_manager.core.metadata import NodeRecord, encode_record, node_key
 from distribution_manager.core.owner import ShardOwner
+from distribution_manager.core.relocation import Move
 from distribution_manager.core.request import Now
 from distribution_manager.core.transactions import Change, Outcome, Put, Snapshot, Transaction
 from distribution_manager.links.listener import ManagerListener
@@ -51,6 +52,7 @@ class Driver:
     ) -> None:
         self.core = ManagerCore(config, self)
         self.core.on_ownership = _log_ownership
+        self.core.promoter.relocations.on_move = _log_move
         self.resolver = resolver
         hello = Hello(PROTOCOL_VERSION, cluster, config.manager, config.life, config.region)
         greeting = Greeting(PROTOCOL_VERSION, cluster, config.manager, config.life, config.region)
@@ -322,6 +324,14 @@ def _log_ownership(event: str, owner: ShardOwner) -> None:
         log.info("primary %s, replica set %d: %s", record.primary, record.version, replicas, extra=extra)
     else:
         log.info("owns a shard no more", extra=extra)
+
+
+def _log_move(event: str, move: Move) -> None:
+    """With the numbers that led to it."""
+    text = "the move of a primary to %s, for %s, has %s: %s"
+    level = logging.WARNING if event == "given up" else logging.INFO
+    said = {"begun": "begun", "arrived": "come about", "given up": "been given up"}[event]
+    log.log(level, text, move.node, move.cause, said, move.why, extra={"shard": move.shard, "cause": move.cause})
 
 
 def _names_a_peer(change: Change) -> bool:

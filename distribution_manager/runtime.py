@@ -21,6 +21,8 @@ from distribution_manager.coordination.etcd import EtcdCoordination
 from distribution_manager.coordination.etcd_settings import EtcdSettings
 from distribution_manager.core.manager import CoreConfig
 from distribution_manager.core.metadata import ManagerRecord, encode_record, manager_key
+from distribution_manager.core.promotion import PromotionConfig
+from distribution_manager.core.thresholds import Pace, Thresholds
 from distribution_manager.core.transactions import Put, Transaction
 from distribution_manager.driver import Driver
 from distribution_manager.links.settings import LinkSettings, client_tls, server_tls
@@ -67,7 +69,7 @@ class Manager:
         self.links = self._link_settings(secret)
         self.coordination = EtcdCoordination(_etcd_settings(config))
         self.driver = Driver(
-            CoreConfig(config.name, self.life, config.region),
+            CoreConfig(config.name, self.life, config.region, _promotion(config)),
             config.cluster,
             self.coordination,
             self.links,
@@ -242,6 +244,21 @@ def _etcd_settings(config: ManagerConfig) -> EtcdSettings:
         user=config.etcd_user or "",
         password=config.etcd_password() or "",
         session_ttl_s=config.lease_ttl_s,
+    )
+
+
+def _promotion(config: ManagerConfig) -> PromotionConfig:
+    return PromotionConfig(
+        defaults=Thresholds(
+            config.promotion_message_rate,
+            config.promotion_ack_latency_ms,
+            config.promotion_cpu_percent / 100,
+            config.promotion_disk_free_percent / 100,
+        ),
+        pace=Pace(config.promotion_window_s * 1000, config.promotion_after_s * 1000, config.promotion_horizon_s * 1000),
+        cooldown_ms=config.promotion_cooldown_s * 1000,
+        failback_after_ms=config.failback_after_s * 1000,
+        permits=config.promotions_max,
     )
 
 

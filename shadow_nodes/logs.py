@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 
-FIELDS = ("shard", "epoch", "link", "manager", "peer")
+FIELDS = ("shard", "epoch", "link", "manager", "peer", "cause")
 """What a call may add with ``extra``, where it applies."""
 
 

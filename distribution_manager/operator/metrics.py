@@ -104,6 +104,36 @@ class _CoreCollector(Collector):
             nodes.add_metric([name, link.welcome.region], link.round_trip.smoothed_ms / 1000)
         yield nodes
         yield from self._shards()
+        yield from self._promotions()
+        yield from self._signals()
+
+    def _promotions(self) -> Iterator[Metric]:
+        relocations = self._core.promoter.relocations
+        moves = CounterMetricFamily(
+            "shadowq_promotions", "Moves of a shard that this manager began by itself", labels=["cause", "result"]
+        )
+        for result, counts in (("arrived", relocations.arrived), ("given up", relocations.given_up)):
+            for cause, count in counts.items():
+                moves.add_metric([cause, result], count)
+        yield moves
+        yield GaugeMetricFamily("shadowq_promotions_under_way", "Such moves under way", relocations.under_way)
+
+    def _signals(self) -> Iterator[Metric]:
+        """Of owned shards, the signals with thresholds."""
+        labels = ["shard", "signal"]
+        values = GaugeMetricFamily("shadowq_load", "A signal of a shard's load", labels=labels)
+        forecasts = GaugeMetricFamily("shadowq_load_forecast", "Its peak within the horizon", labels=labels)
+        over = CounterMetricFamily("shadowq_load_over_seconds", "Time it was over its threshold", labels=labels)
+        promoter = self._core.promoter
+        for shard in list(self._core.owners)[:SHARDS_SHOWN_MAX]:
+            totals = promoter.over_total_ms(shard)
+            for reading in promoter.readings(shard):
+                values.add_metric([shard, reading.signal], reading.value)
+                forecasts.add_metric([shard, reading.signal], reading.forecast)
+                over.add_metric([shard, reading.signal], totals[reading.signal] / 1000)
+        yield values
+        yield forecasts
+        yield over
 
     def _shards(self) -> Iterator[Metric]:
         epochs = GaugeMetricFamily("shadowq_shard_epoch", "Epoch of an owned shard", labels=["shard"])

@@ -43,7 +43,7 @@ NUMBERS: dict[str, tuple[int, int]] = {
     "MaximumMessageSize": (1_024, MESSAGE_BYTES_MAX),
     "MessageRetentionPeriod": (60, 1_209_600),
     PROMOTION_ACK_LATENCY_MS: (0, 60_000),
-    PROMOTION_CPU_PERCENT: (0, 100),
+    PROMOTION_CPU_PERCENT: (0, 99),
     PROMOTION_DISK_FREE_PERCENT: (0, 99),
     PROMOTION_MESSAGE_RATE: (0, 1_000_000),
     "ReceiveMessageWaitTimeSeconds": (0, 20),

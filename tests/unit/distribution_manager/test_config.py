@@ -73,6 +73,10 @@ def test_every_setting_is_documented() -> None:
         ({"key_requests_per_second": "-1"}, "key-requests-per-second: must not be negative"),
         ({"head_timeout_s": "0"}, "head-timeout-s: must be at least 1"),
         ({"request_bytes_max": "1"}, "request-bytes-max: must be at least"),
+        ({"promotion_message_rate": "-1"}, "promotion-message-rate: must not be negative"),
+        ({"promotion_cpu_percent": "100"}, "promotion-cpu-percent: must be at most 99"),
+        ({"promotions_max": "0"}, "promotions-max: must be at least 1"),
+        ({"promotion_window_s": "60", "promotion_horizon_s": "30"}, "promotion-horizon-s: 30 is less than"),
         ({"log_level": "loud"}, "log-level: 'loud' is not one of debug"),
     ],
 )

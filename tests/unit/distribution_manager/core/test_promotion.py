@@ -191,7 +191,7 @@ def test_a_permit_of_this_process_that_nobody_needs_is_given_back() -> None:
 
 
 def _leased(key: str, value: bytes):  # type: ignore[no-untyped-def]
-    from distribution_manager.core.transactions import Put  # noqa: PLC0415
+    from distribution_manager.core.transactions import Put
 
     return Put(key, value, leased=True)
 
