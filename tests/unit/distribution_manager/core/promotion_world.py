@@ -33,7 +33,11 @@ class PromotionWorld(World):
 
     def __init__(self, config: PromotionConfig = QUICK, one_way_ms: int = ONE_WAY_MS, **attributes: str) -> None:
         delays = {
-            (manager, node): one_way_ms for region, manager in MANAGERS.items() for node in "abc" if node != region
+            (manager, peer): one_way_ms
+            for region, manager in MANAGERS.items()
+            for other in "abc"
+            if other != region
+            for peer in (other, MANAGERS[other])
         }
         super().__init__(managers=3, delays=delays, promotion=config)
         self.answers: list[list[Answer]] = []

@@ -1,6 +1,7 @@
 """Managers, nodes and etcd in one place on virtual time: their cores, messages handed between them, nothing else.
 
-``delays`` in milliseconds, one way, per (manager, node). ``deaf``: nodes whose links are up but carry nothing.
+``delays`` in milliseconds, one way, per (manager, node) and (manager, manager); 1 where not said. ``deaf``: nodes whose
+links are up but carry nothing.
 """
 
 from __future__ import annotations
@@ -127,11 +128,13 @@ class Manager:
 
     def send_to_manager(self, manager: str, message: ManagerMessage) -> None:
         other = self.world.managers[manager]
-        self.world.later(1, lambda: other.step(lambda: other.core.manager_asks(self.number, [message])))
+        delay_ms = self.world.delays.get((self.name, manager), 1)
+        self.world.later(delay_ms, lambda: other.step(lambda: other.core.manager_asks(self.number, [message])))
 
     def reply(self, connection: int, message: ManagerMessage) -> None:
         asker = next(one for one in self.world.managers.values() if one.number == connection)
-        self.world.later(1, lambda: asker.step(lambda: asker.core.manager_messages(self.name, [message])))
+        delay_ms = self.world.delays.get((self.name, asker.name), 1)
+        self.world.later(delay_ms, lambda: asker.step(lambda: asker.core.manager_messages(self.name, [message])))
 
     def transact(self, transaction: Transaction, done: Callable[[Outcome | None], None]) -> None:
         self.transactions += 1
