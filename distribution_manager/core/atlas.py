@@ -10,7 +10,6 @@ Invariant: nothing here decides anything; see placement.py. What is not known is
 from __future__ import annotations
 
 from collections.abc import Iterator
-from statistics import median_low
 
 import msgspec
 
@@ -40,7 +39,7 @@ class Atlas:
         self._region = region
         self._directory = directory
         self._liveness = liveness
-        self._matrix: dict[tuple[str, str], float] | None = None
+        self._matrix: dict[tuple[str, str], list[Measured]] | None = None
 
     def sites(self) -> list[Site]:
         """Every node known, by its name."""
@@ -71,15 +70,20 @@ class Atlas:
         """Expected, between processes of the two regions: see latency.effective_ms."""
         if region == other:
             return 0.0
+        found = self.between(region, other)
+        return effective_ms(median_way(found)) if found else UNKNOWN_ROUND_TRIP_MS
+
+    def between(self, region: str, other: str) -> list[Measured]:
+        """The ways between two regions, those that count least first."""
         if self._matrix is None:
             self._matrix = self._regions()
-        return self._matrix.get(_pair(region, other), UNKNOWN_ROUND_TRIP_MS)
+        return self._matrix.get(_pair(region, other), [])
 
-    def _regions(self) -> dict[tuple[str, str], float]:
-        counted: dict[tuple[str, str], list[float]] = {}
-        for item in self.ways():
-            counted.setdefault(_pair(item.region, item.way.region), []).append(effective_ms(item.way))
-        return {pair: median_low(values) for pair, values in counted.items()}
+    def _regions(self) -> dict[tuple[str, str], list[Measured]]:
+        matrix: dict[tuple[str, str], list[Measured]] = {}
+        for item in sorted(self.ways(), key=lambda item: effective_ms(item.way)):
+            matrix.setdefault(_pair(item.region, item.way.region), []).append(item)
+        return matrix
 
     def ways(self) -> Iterator[Measured]:
         """All that is known: what this manager measures, and what the others have said."""
@@ -96,6 +100,11 @@ def _of(
     for kind, ways in (("node", nodes), ("manager", managers)):
         for peer, way in sorted(ways.items()):
             yield Measured(manager, region, peer, kind, way, measured_ms)
+
+
+def median_way(ways: list[Measured]) -> Way:
+    """The one that stands for all, of at least one, as ``Atlas.between`` gives them: of two, the shorter."""
+    return ways[(len(ways) - 1) // 2].way
 
 
 def _pair(region: str, other: str) -> tuple[str, str]:

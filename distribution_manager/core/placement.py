@@ -149,6 +149,24 @@ def placements(
     return [found[order] for order in sorted(found)]
 
 
+def why_not(sites: Iterable[Site], *, wishes: Wishes = NO_WISHES, keep: Collection[str] = ()) -> list[tuple[Site, str]]:
+    """The sites that ``placements`` takes into no set, or only for want of better ones, each with the reason."""
+    every = list(sites)
+    kept, others = _choosable(every, wishes, frozenset(keep))
+    reasons = []
+    for site in every:
+        chosen = kept.get(site.region) or others.get(site.region)
+        if chosen is site:
+            reason = site.unfit and f"{site.unfit}: only where there is no other"
+        elif chosen is not None:
+            reason = site.unfit or f"{chosen.node}, of the same region, holds one or has less to do"
+        else:
+            reason = "its region is not among AllowedRegions"
+        if reason:
+            reasons.append((site, reason))
+    return reasons
+
+
 def _choosable(sites: Iterable[Site], wishes: Wishes, keep: frozenset[str]) -> tuple[dict[str, Site], dict[str, Site]]:
     """By region: the sites that are kept, and the best one of each other region that is allowed."""
     ranked = sorted(sites, key=lambda site: (site.unfit != "", site.shards, site.cpu, site.node))

@@ -49,14 +49,14 @@ def render(report: Report) -> str:
     parts += [(each["name"], each["region"], each.get("address", ""), each) for each in report["nodes"]]
     parts += [(each["name"], each["region"], each.get("endpoint", ""), each) for each in report["managers"]]
     rows = [(name, region, address, each["pid"] or "-", each["state"]) for name, region, address, each in parts]
-    blocks = [_table(("PROCESS", "REGION", "ADDRESS", "PID", "STATE"), rows)]
+    blocks = [table(("PROCESS", "REGION", "ADDRESS", "PID", "STATE"), rows)]
     if report["source"] is None:
         blocks.append("no manager answers: what queues there are is not known")
     elif not report["queues"]:
         blocks.append("no queues")
     else:
         blocks.append(
-            _table(("QUEUE", "PRIMARY", "SHADOWS", "OWNER", "EPOCH", "APPLIED (LAG)"), _queues(report["queues"]))
+            table(("QUEUE", "PRIMARY", "SHADOWS", "OWNER", "EPOCH", "APPLIED (LAG)"), _queues(report["queues"]))
         )
     return "\n\n".join(blocks)
 
@@ -113,7 +113,8 @@ def _queues(queues: Sequence[Report]) -> list[tuple[str, ...]]:
     ]
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Columns side by side, for people."""
     lines = [header, *([str(cell) for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "\n".join(

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from distribution_manager.core.manager import ManagerCore
 from distribution_manager.core.metadata import QueueMetadata, ShardRecord
+from distribution_manager.operator.geography import GeographyApi
 from distribution_manager.operator.metrics import Metrics
 from distribution_manager.operator.promotion import PromotionApi
 from shadow_nodes.protocol.bearer import knows_secret
@@ -43,6 +44,7 @@ class AdminApi:
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics_page)
         app.router.add_get("/admin/status", self._status)
+        GeographyApi(self._core, self._secret).add_to(app)
         app.router.add_post("/admin/promote", PromotionApi(self._inspector, self._secret).handle)
 
     @web.middleware

@@ -14,6 +14,7 @@ from distribution_manager.core.placement import (
     Site,
     Wishes,
     placements,
+    why_not,
 )
 
 
@@ -140,3 +141,19 @@ def test_no_set_acknowledges_sooner_than_the_best(places: list[int], count: int,
         obvious(tuple(int(region) for region in best.regions), int(best.regions[0]))
     )
     assert best.acknowledged_ms <= least + 0.02 * 600 + 1e-6
+
+
+def test_why_a_node_is_not_chosen() -> None:
+    sites = [
+        site("dublin"),
+        site("dublin", "busier", shards=3),
+        site("paris", disk_free=0.01),
+        site("tokyo"),
+        site("virginia"),
+    ]
+    reasons = {item.node: why for item, why in why_not(sites, wishes=Wishes(frozenset({"dublin", "paris", "tokyo"})))}
+    assert reasons == {
+        "busier": "node-dublin, of the same region, holds one or has less to do",
+        "node-paris": "disk nearly full: only where there is no other",
+        "node-virginia": "its region is not among AllowedRegions",
+    }

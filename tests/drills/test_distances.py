@@ -1,0 +1,143 @@
+"""Five regions, 0, 35, 80, 150 and 220 ms out on a line: what managers measure, and where queues are put for it.
+
+What is asserted of time are orders, far enough apart for a busy machine.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from itertools import permutations
+from typing import Any
+
+import pytest
+
+from distribution_manager.cli import main
+from distribution_manager.drills.relay import ways_on_a_line
+from distribution_manager.drills.relayed import RelayedCluster
+from distribution_manager.drills.workload import make_client
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+
+PLACES_MS = {"r0": 0, "r35": 35, "r80": 80, "r150": 150, "r220": 220}
+KNOWN_WITHIN_S = 60.0
+SENDS = 15
+APART_MS = 30
+"""Regions whose distances differ by less are not compared."""
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RelayedCluster]:
+    """Every manager knows how far all regions are apart."""
+    data = tmp_path_factory.mktemp("cluster")
+    with RelayedCluster(data, ways_on_a_line(PLACES_MS), regions=PLACES_MS) as running:
+        deadline = time.monotonic() + KNOWN_WITHIN_S
+        for region in PLACES_MS:
+            while not all(pair["links"] == 4 for pair in measured(running, region)["pairs"]):
+                assert time.monotonic() < deadline, f"{region} does not know: {measured(running, region)}"
+                time.sleep(0.1)
+        yield running
+
+
+def measured(cluster: RelayedCluster, region: str) -> dict[str, Any]:
+    report: dict[str, Any] = cluster.ask(f"manager-{region}", "/admin/latency", 5.0)
+    return report
+
+
+def explained(cluster: RelayedCluster, region: str, queue: str) -> dict[str, Any]:
+    report: dict[str, Any] = cluster.ask(f"manager-{region}", f"/admin/explain?queue={queue}", 5.0)
+    return report
+
+
+def created(cluster: RelayedCluster, region: str, name: str, **attributes: str) -> tuple[Any, str]:
+    """A client of the region, and the queue's URL."""
+    client = make_client(cluster.endpoints[region])
+    return client, client.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
+
+
+def place(cluster: RelayedCluster, queue: str) -> list[str]:
+    """The queue's regions, the primary's first."""
+    report = cluster.ask("manager-r0", f"/admin/status?queue={queue}", 5.0)["queues"][0]
+    return [node.removeprefix("node-") for node in (report["primary"], *report["shadows"])]
+
+
+@pytest.mark.parametrize("region", PLACES_MS)
+def test_every_manager_knows_the_distances_of_all_regions(cluster: RelayedCluster, region: str) -> None:
+    known = {tuple(pair["regions"]): pair["round_trip_ms"] for pair in measured(cluster, region)["pairs"]}
+    assert len(known) == 10
+    for (one, other), round_trip_ms in known.items():
+        assert round_trip_ms >= abs(PLACES_MS[one] - PLACES_MS[other]), (one, other)
+    for here, place_ms in PLACES_MS.items():
+        away_ms = {other: abs(place_ms - other_ms) for other, other_ms in PLACES_MS.items() if other != here}
+        found_ms = {other: known[min(here, other), max(here, other)] for other in away_ms}
+        for near, far in permutations(away_ms, 2):
+            if away_ms[far] - away_ms[near] >= APART_MS:
+                assert found_ms[near] < found_ms[far], (here, near, far)
+
+
+@pytest.mark.parametrize(("region", "shadows"), [("r0", {"r35", "r80"}), ("r220", {"r150", "r80"})])
+def test_a_queue_is_put_next_to_its_creator_and_its_shadows_nearest(
+    cluster: RelayedCluster, region: str, shadows: set[str]
+) -> None:
+    created(cluster, region, f"chosen-{region}")
+    regions = place(cluster, f"chosen-{region}")
+    assert (regions[0], set(regions[1:])) == (region, shadows)
+
+
+def test_wishes_go_before_distances_and_explain_says_so(
+    cluster: RelayedCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client, url = created(cluster, "r0", "wishing", AllowedRegions="r0,r80,r150,r220", PreferredPrimaryRegion="r150")
+    regions = place(cluster, "wishing")
+    assert regions[0] == "r150"
+    assert set(regions) < {"r0", "r80", "r150", "r220"}
+    client.send_message(QueueUrl=url, MessageBody="x")
+    report = explained(cluster, "r35", "wishing")
+    assert report["clients"] == {"r0": 1.0}
+    current = [row for row in report["candidates"] if row["current"]]
+    assert [row["primary"] for row in current] == ["node-r150"]
+    assert {row["primary"] for row in report["candidates"] if row["preferred"]} == {"node-r150"}
+    assert report["not_candidates"] == [
+        {"node": "node-r35", "region": "r35", "why": "its region is not among AllowedRegions"}
+    ]
+    assert main(["explain", "wishing", "--data", str(cluster.data_dir)]) == 0
+    text = capsys.readouterr().out
+    assert "PreferredPrimaryRegion: r150" in text
+    assert "node-r35" in text
+    assert main(["latency", "--all", "--data", str(cluster.data_dir)]) == 0
+    assert "manager-r220" in capsys.readouterr().out
+    assert main(["explain", "nowhere", "--data", str(cluster.data_dir)]) == 1
+    assert "there is no queue 'nowhere'" in capsys.readouterr().err
+
+
+def test_an_acknowledgement_takes_as_long_as_the_quorum_not_as_the_slowest(cluster: RelayedCluster) -> None:
+    """Replicas at 0, 35 and 220 ms: a send is acknowledged by the first two."""
+    client, url = created(cluster, "r0", "far", AllowedRegions="r0,r35,r220", PreferredPrimaryRegion="r0")
+    times_ms = []
+    for _ in range(SENDS):
+        began = time.perf_counter()
+        client.send_message(QueueUrl=url, MessageBody="x")
+        times_ms.append((time.perf_counter() - began) * 1000)
+    assert sorted(place(cluster, "far")) == ["r0", "r220", "r35"]
+    assert 35 <= min(times_ms) < 150
+
+
+def test_shadows_have_the_primarys_configuration(cluster: RelayedCluster) -> None:
+    """All of it, access policy included, is the queue's, not a replica's: whichever becomes primary goes on with it."""
+    statement = {"Sid": "s", "Effect": "Allow", "Principal": "*", "Action": "sqs:SendMessage", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    wanted = {"VisibilityTimeout": "7", "MessageRetentionPeriod": "1234", "Policy": policy, "ShadowFactor": "2"}
+    client, url = created(cluster, "r0", "mirrored", **wanted)
+    client.send_message(QueueUrl=url, MessageBody="x")
+    names = [*wanted, "AllowedRegions", "Failback"]
+    before = client.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+    assert wanted.items() <= before.items()
+    cluster.promote("mirrored", "r80")
+    for region, endpoint in cluster.endpoints.items():
+        other = make_client(endpoint)
+        url = other.get_queue_url(QueueName="mirrored")["QueueUrl"]
+        assert other.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"] == before, region
+    (message,) = other.receive_message(QueueUrl=url, WaitTimeSeconds=5)["Messages"]
+    assert message["Body"] == "x"
+    assert place(cluster, "mirrored")[0] == "r80"
