@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,8 @@ from distribution_manager.operator.admin import AdminApi
 from distribution_manager.operator.metrics import Metrics
 from distribution_manager.operator.nodes import NodesApi
 from distribution_manager.sqs.config import SqsConfig
-from distribution_manager.sqs.connections import ConnectionBounds
-from distribution_manager.sqs.handler import make_handler, make_server
+from distribution_manager.sqs.handler import make_endpoint, make_server
+from distribution_manager.sqs.http.server import ConnectionBounds
 from distribution_manager.tls import Certificates
 from distribution_manager.undertaker import Undertaker
 from shadow_nodes.collector import Collector
@@ -115,7 +116,10 @@ class Manager:
         self.admin.stopping = True
         await self._release_shards()
         self.driver.listener.close()
-        await asyncio.gather(*(runner.cleanup() for runner in self._runners))
+        self._client_listener.close()
+        await asyncio.gather(
+            self.clients.shutdown(SHUTDOWN_SECONDS_MAX), *(runner.cleanup() for runner in self._runners)
+        )
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -146,20 +150,22 @@ class Manager:
 
     async def _listen_for_clients(self) -> None:
         config = self.config
-        handler = make_handler(
-            self.backend,
-            self.sqs,
-            self.access.gate,
-            observe=self.metrics.observe_request,
-        )
+        endpoint = make_endpoint(self.backend, self.sqs, self.access.gate, observe=self.metrics.observe_request)
         bounds = ConnectionBounds(config.connections_max, config.head_timeout_s, config.idle_timeout_s)
         cert, key = config.tls_cert, config.tls_key
         tls = None
         if cert is not None and key is not None:
             tls = self._tls("tls-cert", lambda: server_tls(str(cert), str(key)), cert, key)
-        await self._listen(
-            web.ServerRunner(make_server(handler, bounds), shutdown_timeout=SHUTDOWN_SECONDS_MAX), config.listen, tls
-        )
+        self.clients = make_server(endpoint, bounds)
+        with _named(config.listen):
+            self._client_listener = await asyncio.get_running_loop().create_server(
+                self.clients,
+                config.listen.host,
+                config.listen.port,
+                ssl=tls,
+                backlog=BACKLOG,
+                ssl_handshake_timeout=None if tls is None else bounds.first_head_seconds,
+            )
 
     def _link_settings(self, secret: str) -> LinkSettings:
         """Raises ConfigError."""
@@ -180,10 +186,8 @@ class Manager:
         await runner.setup()
         self._runners.append(runner)
         site = web.TCPSite(runner, address.host, address.port, ssl_context=tls, backlog=BACKLOG)
-        try:
+        with _named(address):
             await site.start()
-        except OSError as error:
-            raise OSError(error.errno, f"cannot listen on {address}: {os.strerror(error.errno or 0)}") from error
 
     # --- registry --------------------------------------------------------------------------------------------------
 
@@ -230,6 +234,15 @@ class Manager:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+@contextlib.contextmanager
+def _named(address: Address) -> Iterator[None]:
+    """An OSError says where we cannot listen."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, f"cannot listen on {address}: {os.strerror(error.errno or 0)}") from error
 
 
 def _etcd_settings(config: ManagerConfig) -> EtcdSettings:

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
-from aiohttp import web
-
 from distribution_manager.core.metadata import QueueMetadata
+from distribution_manager.sqs.http.messages import Request
 from shadow_nodes.protocol.limits import MIB
 
 BODY_BYTES_MAX_DEFAULT = 8 * MIB
@@ -62,7 +61,7 @@ class Caller(NamedTuple):
     sender_id: str
     principal: str = ""
     credential: object | None = None
-    request: web.BaseRequest | None = None
+    request: Request | None = None
     key: str = ""
 
 
@@ -72,10 +71,10 @@ class Gate(Protocol):
     All three raise SqsError to refuse it.
     """
 
-    def admit(self, request: web.BaseRequest) -> None:
+    def admit(self, request: Request) -> None:
         """Before a body that is not all there yet is read: would the request be refused whatever it is?"""
 
-    def authorize(self, request: web.BaseRequest, body: bytes) -> Caller:
+    def authorize(self, request: Request, body: bytes) -> Caller:
         """Before anything is parsed: who signed this? ``body`` as it was sent, compressed or not."""
 
     def permit(self, caller: Caller, operation: str, queue_name: str, queue: QueueMetadata | None) -> None:
@@ -91,10 +90,10 @@ class OpenGate:
     def __init__(self, account: str) -> None:
         self._caller = Caller(sender_id=account)
 
-    def admit(self, request: web.BaseRequest) -> None:
+    def admit(self, request: Request) -> None:
         return
 
-    def authorize(self, request: web.BaseRequest, body: bytes) -> Caller:
+    def authorize(self, request: Request, body: bytes) -> Caller:
         return self._caller
 
     def permit(self, caller: Caller, operation: str, queue_name: str, queue: QueueMetadata | None) -> None:

@@ -68,9 +68,11 @@ UNSUPPORTED_OPERATION = ErrorKind("UnsupportedOperation", _PREFIX + "Unsupported
 
 ACCESS_DENIED = ErrorKind("AccessDeniedException", "AccessDenied", 403, modelled=False)
 BODY_TOO_LARGE = ErrorKind("RequestEntityTooLarge", "RequestEntityTooLarge", 413, modelled=False)
+HEAD_TOO_LARGE = ErrorKind("RequestHeaderFieldsTooLarge", "RequestHeaderFieldsTooLarge", 431, modelled=False)
 INCOMPLETE_SIGNATURE = ErrorKind("IncompleteSignatureException", "IncompleteSignature", 400, modelled=False)
 INTERNAL_FAILURE = ErrorKind("InternalFailure", "InternalFailure", 500, modelled=False)
 INVALID_ACTION = ErrorKind("UnknownOperationException", "InvalidAction", 400, modelled=False)
+INVALID_HTTP_REQUEST = ErrorKind("InvalidHttpRequest", "InvalidHttpRequest", 400, modelled=False)
 INVALID_PARAMETER_VALUE = ErrorKind("InvalidParameterValueException", "InvalidParameterValue", 400, modelled=False)
 MALFORMED_QUERY = ErrorKind("MalformedQueryString", "MalformedQueryString", 400, modelled=False)
 METHOD_NOT_ALLOWED = ErrorKind("InvalidHttpRequest", "InvalidHttpRequest", 405, modelled=False)
@@ -79,6 +81,7 @@ MISSING_AUTHENTICATION = ErrorKind(
     "MissingAuthenticationTokenException", "MissingAuthenticationToken", 403, modelled=False
 )
 MISSING_PARAMETER = ErrorKind("MissingRequiredParameterException", "MissingParameter", 400, modelled=False)
+NOT_IMPLEMENTED = ErrorKind("NotImplementedException", "NotImplemented", 501, modelled=False)
 REQUEST_EXPIRED = ErrorKind("RequestExpired", "RequestExpired", 400, modelled=False)
 REQUEST_TIMEOUT = ErrorKind("RequestTimeoutException", "RequestTimeout", 408, modelled=False)
 NO_SUCH_VERSION = ErrorKind("NoSuchVersionException", "NoSuchVersion", 400, modelled=False)

@@ -198,7 +198,7 @@ def _delay_ms(queue: QueueMetadata, seconds: int | None) -> int | None:
 
 def _http_trace(call: Call) -> str:
     """Instrumented SDKs send the X-Ray header over HTTP instead of as a system attribute."""
-    header = call.request.headers.get("X-Amzn-Trace-Id", "")
+    header = call.request.headers.get("x-amzn-trace-id", "")
     if header and header.isascii() and header.isprintable() and len(header) <= TRACE_HEADER_CHARACTERS_MAX:
         return header
     return ""

@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from aiohttp import web
-
 from distribution_manager.core.metadata import QueueMetadata
 from distribution_manager.sqs import errors
 from distribution_manager.sqs.backend import Backend, Executed, QueueGone
 from distribution_manager.sqs.config import Caller, Gate, SqsConfig
 from distribution_manager.sqs.errors import SqsError, invalid_parameter, missing_parameter, queue_does_not_exist
+from distribution_manager.sqs.http.messages import Request
 from distribution_manager.sqs.validation import is_queue_name
 from shadow_nodes.protocol.commands import Command, Refusal, Refused
 
@@ -57,9 +56,7 @@ class Call:
 
     __slots__ = ("backend", "caller", "operation", "query", "request", "service")
 
-    def __init__(
-        self, service: Service, request: web.BaseRequest, caller: Caller, operation: str, *, query: bool
-    ) -> None:
+    def __init__(self, service: Service, request: Request, caller: Caller, operation: str, *, query: bool) -> None:
         self.service = service
         self.backend = service.backend
         self.request = request
@@ -98,7 +95,7 @@ class Call:
         config = self.service.config
         base = config.public_url
         if base is None:
-            host = self.request.headers.get("Host", "")
+            host = self.request.headers.get("host", "")
             base = f"{self.request.scheme}://{host if host.isascii() and host.isprintable() and host else 'localhost'}"
         return f"{base.rstrip('/')}/{config.account}/{name}"
 

@@ -13,8 +13,6 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from aiohttp import web
-
 from distribution_manager.core.metadata import QueueMetadata
 from distribution_manager.sqs import errors
 from distribution_manager.sqs.access.conditions import Context, PolicyError
@@ -23,6 +21,7 @@ from distribution_manager.sqs.access.policy import BATCHES, Access, Verdict, rea
 from distribution_manager.sqs.access.signature import SERVICE, Claim, Message, check, check_scope, read_claim
 from distribution_manager.sqs.config import Caller, SqsConfig
 from distribution_manager.sqs.errors import SqsError
+from distribution_manager.sqs.http.messages import Request
 
 REPAIRS = frozenset({"DeleteQueue", "GetQueueAttributes", "RemovePermission", "SetQueueAttributes"})
 """What a key's own grants decide alone where a queue's policy cannot be read: how else would it be replaced?"""
@@ -50,27 +49,26 @@ class SignatureGate:
 
     # --- who -------------------------------------------------------------------------------------------------------
 
-    def admit(self, request: web.BaseRequest) -> None:
+    def admit(self, request: Request) -> None:
         """Raises SqsError."""
-        self._identify(request, request.raw_path.partition("?")[2])
+        self._identify(request)
 
-    def authorize(self, request: web.BaseRequest, body: bytes) -> Caller:
+    def authorize(self, request: Request, body: bytes) -> Caller:
         """Raises SqsError."""
-        path, _, query = request.raw_path.partition("?")
-        claim, credential = self._identify(request, query)
-        check(claim, credential.keys, Message(request.method, path, query, request.headers, body))
+        claim, credential = self._identify(request)
+        check(claim, credential.keys, Message(request.method, request.path, request.query, request.headers, body))
         if not credential.bucket.take(self._monotonic_s()):
             raise SqsError(errors.REQUEST_THROTTLED, "The request was denied due to request throttling.")
-        if not credential.connections.admit(request.protocol):
+        if request.connection is not None and not credential.connections.admit(request.connection):
             raise SqsError(
                 errors.REQUEST_THROTTLED,
                 f"The access key is in use over {credential.connections.limit} connections, which is its limit.",
             )
         return Caller(credential.sender_id, credential.principal, credential, request, credential.record.access_key_id)
 
-    def _identify(self, request: web.BaseRequest, query: str) -> tuple[Claim, Credential]:
+    def _identify(self, request: Request) -> tuple[Claim, Credential]:
         """Who the request says it is from, and that it says so in time. Raises SqsError."""
-        claim = read_claim(request.headers, query)
+        claim = read_claim(request.headers, request.query)
         check_scope(claim, self._regions, SERVICE, self._now_s())
         credential = self._ring.find(claim.terms.access_key_id)
         if credential is None:
@@ -131,7 +129,7 @@ class SignatureGate:
             context["aws:securetransport"] = "true" if request.secure else "false"
             if request.remote:
                 context["aws:sourceip"] = request.remote
-            for key, header in (("aws:useragent", "User-Agent"), ("aws:referer", "Referer")):
+            for key, header in (("aws:useragent", "user-agent"), ("aws:referer", "referer")):
                 if header in request.headers:
                     context[key] = request.headers[header]
         context.update((f"aws:resourcetag/{key.lower()}", value) for key, value in queue.tags.items())

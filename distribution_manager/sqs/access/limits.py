@@ -5,17 +5,10 @@ Invariant: over any span of t seconds a bucket gives away at most ``burst + rate
 
 from __future__ import annotations
 
-from typing import Protocol
+from distribution_manager.sqs.http.messages import ClientConnection
 
 BURST_SECONDS = 1.0
 """A bucket holds what its rate gives in this time, and at least one token."""
-
-
-class Connection(Protocol):
-    """aiohttp's RequestHandler; ``transport`` is None once it is closed."""
-
-    @property
-    def transport(self) -> object | None: ...
 
 
 class TokenBucket:
@@ -52,9 +45,9 @@ class ConnectionLimit:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._connections: set[Connection] = set()
+        self._connections: set[ClientConnection] = set()
 
-    def admit(self, connection: Connection) -> bool:
+    def admit(self, connection: ClientConnection) -> bool:
         if not self.limit or connection in self._connections:
             return True
         if len(self._connections) >= self.limit:

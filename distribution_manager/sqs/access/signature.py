@@ -47,7 +47,7 @@ _MISMATCH = (
 
 
 class Headers(Protocol):
-    """As aiohttp's: names in any case; ``getall`` raises KeyError where there is none."""
+    """By names in lower case; ``getall`` raises KeyError where there is none."""
 
     def get(self, name: str, /) -> str | None: ...
 
@@ -109,7 +109,7 @@ class SigningKeys:
 
 def read_claim(headers: Headers, query: str) -> Claim:
     """Raises SqsError: MissingAuthenticationToken, IncompleteSignature."""
-    authorization = headers.get("Authorization")
+    authorization = headers.get("authorization")
     if authorization is not None:
         return _from_header(headers, authorization)
     if "X-Amz-" in query:
@@ -122,7 +122,7 @@ def read_claim(headers: Headers, query: str) -> Claim:
 def _from_header(headers: Headers, authorization: str) -> Claim:
     before, _, signature = authorization.rpartition("Signature=")
     terms = _read_terms(before)
-    timestamp = headers.get("X-Amz-Date") or _http_date(headers.get("Date"))
+    timestamp = headers.get("x-amz-date") or _http_date(headers.get("date"))
     if terms is None or timestamp is None or not _SIGNATURE.fullmatch(signature):
         _complain_of_header(authorization, timestamp)
     return Claim(terms, signature, timestamp, None)

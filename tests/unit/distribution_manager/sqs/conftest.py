@@ -1,4 +1,4 @@
-"""A real aiohttp server on a free loopback port, in a thread of its own; boto3 in either protocol; raw HTTP."""
+"""A real server on a free loopback port, in a thread of its own; boto3 in either protocol; raw HTTP."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from botocore.config import Config
 
 from distribution_manager.sqs.config import Gate, SqsConfig
-from distribution_manager.sqs.handler import make_handler, make_server
+from distribution_manager.sqs.handler import make_endpoint, make_server
 
 from .fake_backend import FakeBackend
 from .query_model import write_query_model
@@ -26,7 +26,7 @@ class Server:
     def __init__(self, config: SqsConfig, gate: Gate | None = None) -> None:
         self.backend = FakeBackend()
         self.observed: list[tuple[str, str]] = []
-        self._handler = make_handler(
+        self._endpoint = make_endpoint(
             self.backend,
             config,
             gate,
@@ -41,13 +41,12 @@ class Server:
         started.wait(10)
 
     async def _serve(self, started: threading.Event) -> None:
-        server = make_server(self._handler)
+        server = make_server(self._endpoint)
         listener = await self._loop.create_server(server, "127.0.0.1", 0)
         self.port = listener.sockets[0].getsockname()[1]
         started.set()
         await self._stop.wait()
         listener.close()
-        server.pre_shutdown()
         await server.shutdown(1)
 
     def close(self) -> None:

@@ -12,14 +12,12 @@ from urllib.parse import urlencode
 from xml.etree import ElementTree
 
 import pytest
-from aiohttp import web
-from aiohttp.streams import StreamReader
-from aiohttp.test_utils import make_mocked_request
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distribution_manager.sqs.config import SqsConfig
-from distribution_manager.sqs.handler import make_handler
+from distribution_manager.sqs.handler import make_endpoint
+from distribution_manager.sqs.http.messages import Headers, Request, Response
 from distribution_manager.sqs.operations import OPERATIONS
 from shadow_nodes.protocol.handles import encode_handle
 
@@ -105,7 +103,7 @@ class Endpoint:
     def __init__(self) -> None:
         self._runner = asyncio.Runner()
         self._backend = FakeBackend()
-        self._handle = make_handler(self._backend, SqsConfig(purge_interval_seconds=0))
+        self._handle = make_endpoint(self._backend, SqsConfig(purge_interval_seconds=0)).handle
 
     async def _make_queues(self) -> None:
         """Again where an example has deleted them."""
@@ -113,28 +111,18 @@ class Endpoint:
             if name not in self._backend.queues:
                 await self._backend.create_queue(name, attributes, {}, None)
 
-    def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> web.Response:
+    def answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Response:
         return self._runner.run(self._answer(method, path, headers, body))
 
-    async def _answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> web.Response:
+    async def _answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Response:
         await self._make_queues()
-        payload = StreamReader(_Protocol(), 2**16, loop=asyncio.get_running_loop())
-        payload.feed_data(body)
-        payload.feed_eof()
-        return await self._handle(make_mocked_request(method, path, headers, payload=payload))
+        fields = [(name.encode(), value.encode()) for name, value in headers.items()]
+        request = Request(method, path, Headers(fields))
+        request.body = body
+        return await self._handle(request)
 
     def close(self) -> None:
         self._runner.close()
-
-
-class _Protocol(asyncio.Protocol):
-    """As much of aiohttp's as its StreamReader asks for."""
-
-    _reading_paused = False
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self, resume_parser: bool = True) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +132,7 @@ def endpoint() -> Iterator[Endpoint]:
     made.close()
 
 
-def check_json(response: web.Response) -> None:
+def check_json(response: Response) -> None:
     body = response.body
     assert isinstance(body, bytes)
     decoded = json.loads(body)
@@ -152,7 +140,7 @@ def check_json(response: web.Response) -> None:
     assert (response.status == 200) != ("__type" in decoded)
 
 
-def check_xml(response: web.Response) -> None:
+def check_xml(response: Response) -> None:
     body = response.body
     assert isinstance(body, bytes)
     tag = ElementTree.fromstring(body).tag

@@ -12,12 +12,12 @@ from urllib.parse import urlencode
 from xml.etree import ElementTree
 
 import pytest
-from aiohttp import web
 
 from distribution_manager.core.metadata import QueueMetadata
 from distribution_manager.sqs.backend import Unavailable
 from distribution_manager.sqs.config import Caller, SqsConfig
 from distribution_manager.sqs.errors import ACCESS_DENIED, SqsError
+from distribution_manager.sqs.http.messages import Request
 from shadow_nodes.protocol.limits import MIB
 
 JSON = {"Content-Type": "application/x-amz-json-1.0"}
@@ -334,11 +334,11 @@ class Guard:
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, bool]] = []
 
-    def admit(self, request: web.BaseRequest) -> None:
+    def admit(self, request: Request) -> None:
         return
 
-    def authorize(self, request: web.BaseRequest, body: bytes) -> Caller:
-        if request.headers.get("Authorization") != "me":
+    def authorize(self, request: Request, body: bytes) -> Caller:
+        if request.headers.get("authorization") != "me":
             raise SqsError(ACCESS_DENIED, "Who are you?")
         return Caller("AIDAME", "arn:aws:iam::123456789012:user/me")
 

@@ -43,8 +43,7 @@ def ask(port: int, request: bytes) -> bytes:
 
 
 def check(answer: bytes) -> None:
-    """What is no HTTP at all is answered by aiohttp, in HTTP/1.0."""
-    assert answer.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4")), answer[:200]
+    assert answer.startswith(b"HTTP/1.1 4"), answer[:200]
     assert b"InternalFailure" not in answer
 
 
