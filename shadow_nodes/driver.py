@@ -3,13 +3,15 @@
 Model: whatever steps in wakes a turn at the end of the loop turn. A turn sends what may go at once; unless a write is
 under way it then takes a batch, writes it in one transaction, sends its answers. While a write is under way in the
 writer's thread, further input gathers for the next batch: group commit.
-Invariants: no answer of a batch is sent before its write has returned. After any error of core or store nothing is sent
-any more: ``fatal`` is told, once, and is to end the process.
+Invariants: no answer of a batch is sent before its write has returned. A batch for which the disk has no room is tried
+again until it has; nothing overtakes it. After any other error of core or store nothing is sent any more:
+``fatal`` is told, once, and is to end the process.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from shadow_nodes.core.node import LinkId, NodeBatch, NodeCore, Now, Pull, Send
 from shadow_nodes.core.store import ShardWrite, Store
 from shadow_nodes.metrics import NodeMetrics
-from shadow_nodes.protocol.errors import ProtocolError
+from shadow_nodes.protocol.errors import NoRoomError, ProtocolError
 from shadow_nodes.protocol.frames import FrameWriter
 from shadow_nodes.protocol.limits import HEARTBEAT_INTERVAL_MS
 from shadow_nodes.protocol.messages import Hello, ToManager, ToNode
@@ -31,8 +33,14 @@ INLINE_WRITE_BYTES_MAX = 256 * 1024
 SMOOTHING = 0.1
 """The weight of the newest write in the smoothed time."""
 
+ROOM_RETRY_SECONDS = 0.25
+"""A batch for which there was no room on the disk is written again after this."""
+
 assert INLINE_AGAIN_SECONDS < INLINE_WRITE_SECONDS_MAX
 assert INLINE_WRITE_SECONDS_MAX * 1000 * 10 < HEARTBEAT_INTERVAL_MS
+
+
+log = logging.getLogger(__name__)
 
 
 def now() -> Now:
@@ -77,6 +85,7 @@ class Driver:
         self._woken = False
         self._commit_due = False
         self._writing: asyncio.Future[float] | None = None
+        self._waiting_for_room: asyncio.TimerHandle | None = None
         self._stopped = False
         self._ticking = self._loop.call_later(HEARTBEAT_INTERVAL_MS / 1000, self._tick)
 
@@ -146,7 +155,7 @@ class Driver:
         sends = self.core.take_sends()
         if sends:
             self._send(sends)
-        if self._writing is not None or self._commit_due:
+        if self._writing is not None or self._commit_due or self._waiting_for_room is not None:
             return
         if sends:
             # uvloop hands written bytes to the kernel only between callbacks: let it, before a write takes the thread
@@ -162,14 +171,29 @@ class Driver:
     def _begin_batch(self) -> None:
         for pull in {pull.shard: pull for pull in self.core.take_pulls()}.values():
             self._on_pull(pull)
-        batch = self.core.take_batch()
+        self._write(self.core.take_batch())
+
+    def _write(self, batch: NodeBatch) -> None:
+        self._waiting_for_room = None
         if not batch.writes:
             self._send(batch.sends)
         elif self.copying or not self.pace.inline or _is_large(batch.writes):
             self._writing = self._loop.run_in_executor(self._writer, self._timed_write, batch.writes)
             self._writing.add_done_callback(lambda done: self._written_in_thread(batch, done))
         else:
-            self._written(batch, self._timed_write(batch.writes), inline=True)
+            try:
+                seconds = self._timed_write(batch.writes)
+            except NoRoomError:
+                self._no_room(batch)
+            else:
+                self._written(batch, seconds, inline=True)
+
+    def _no_room(self, batch: NodeBatch) -> None:
+        """Nothing of the batch has happened; it stays the next to be written, and nothing else is taken on."""
+        if not self.core.out_of_room:
+            log.error("the disk is full: this node takes nothing more until there is room")
+        self.core.out_of_room = True
+        self._waiting_for_room = self._loop.call_later(ROOM_RETRY_SECONDS, self.guard, self._write, batch)
 
     def _timed_write(self, writes: list[ShardWrite]) -> float:
         start = time.perf_counter()
@@ -179,7 +203,9 @@ class Driver:
     def _written_in_thread(self, batch: NodeBatch, done: asyncio.Future[float]) -> None:
         self._writing = None
         error = done.exception()
-        if error is not None:
+        if isinstance(error, NoRoomError) and not self._stopped:
+            self._no_room(batch)
+        elif error is not None:
             self.fail(error)
         elif not self._stopped:
             self.guard(lambda: self._written(batch, done.result(), inline=False))
@@ -188,6 +214,10 @@ class Driver:
     def _written(self, batch: NodeBatch, seconds: float, *, inline: bool) -> None:
         if not _is_large(batch.writes) and not self.copying:
             self.pace.observe(seconds)
+        if self.core.out_of_room:
+            log.warning("the disk has room again")
+            self.core.out_of_room = False
+            self.wake()
         self._metrics.written(batch.writes, seconds, inline=inline)
         self._send(batch.sends)
         self.core.written(batch)
@@ -225,6 +255,8 @@ class Driver:
         """Drops what is not written, lets a write under way end, and leaves the store to be closed."""
         self._stopped = True
         self._ticking.cancel()
+        if self._waiting_for_room is not None:
+            self._waiting_for_room.cancel()
         for writer in list(self._links.values()):
             writer.abort("this node stops")
         if self._writing is not None:

@@ -21,7 +21,7 @@ from shadow_nodes.core.store import Store
 from shadow_nodes.driver import Driver
 from shadow_nodes.metrics import NodeMetrics
 from shadow_nodes.protocol.commands import ShardKey
-from shadow_nodes.protocol.errors import ProtocolError
+from shadow_nodes.protocol.errors import NoRoomError, ProtocolError
 from shadow_nodes.protocol.messages import Position
 from shadow_nodes.replica_stream import (
     BrokenStreamError,
@@ -194,6 +194,8 @@ class Replication:
                     return
             try:
                 await loop.run_in_executor(self._stager, self._store.stage, shard, number, checkpoint, rows)
+            except NoRoomError as error:
+                raise BrokenStreamError(str(error)) from error
             except Exception as error:
                 self._driver.fail(error)
                 raise BrokenStreamError("the store failed") from error

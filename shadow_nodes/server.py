@@ -251,11 +251,24 @@ class NodeServer:
             "cpu": ("Share of one core used", lambda: core.load.cpu),
             "memory_bytes": ("Resident memory", lambda: core.load.memory_bytes),
             "disk_free": ("Free share of the disk under the data", lambda: core.load.disk_free),
+            "disk_has_room": ("0: the disk is nearly full, sends are refused", lambda: core.load.has_room),
+            "disk_full": ("1: a write found no room, and waits for it", lambda: core.out_of_room),
         }
 
     def _measure(self) -> None:
-        self.core.load = self._meter.measure(len(self.core.replicas))
         self._metering = asyncio.get_running_loop().call_later(LOAD_INTERVAL_SECONDS, self._measure)
+        self.driver.guard(self._measure_now)
+
+    def _measure_now(self) -> None:
+        had_room = self.core.load.has_room
+        load = self._meter.measure(len(self.core.replicas), self._store.spare_bytes())
+        if load.has_room:
+            self._store.make_reserve()
+        if load.has_room != had_room:
+            said = "the disk has room again" if load.has_room else "the disk is nearly full: queues may not grow"
+            log.warning("%s; %d bytes are free", said, load.disk_free_bytes)
+        self.core.measured(load)
+        self.driver.wake()
 
     def _pull(self, pull: Pull) -> None:
         assert self._replication is not None

@@ -132,6 +132,13 @@ class Liveness:
         for peer in [peer for peer in self._round_trips if peer not in linked and peer not in known]:
             del self._round_trips[peer]
 
+    def grows(self, record: ShardRecord) -> bool:
+        """Whether the shard may grow: as far as is known, a quorum of its nodes has room on the disk."""
+        full = sum(
+            (link := self.nodes.get(replica.node)) is not None and not link.load.has_room for replica in record.replicas
+        )
+        return len(record.replicas) - full >= quorum(len(record.replicas))
+
     def owner_gone(self, record: ShardRecord, owner: Owner, now_ms: int) -> bool:
         """Whether a quorum of the shard's nodes see its owner's process gone."""
         votes = 0

@@ -54,6 +54,7 @@ from shadow_nodes.protocol.messages import (
     Fenced,
     Gap,
     Log,
+    NoRoom,
     Ping,
     Pong,
     Quarantined,
@@ -488,6 +489,9 @@ class ManagerCore:
         link = self.liveness.nodes.get(node)
         return base_ms if link is None else base_ms + int(PATIENCE_ROUND_TRIPS * link.round_trip.smoothed_ms)
 
+    def grows(self, record: ShardRecord) -> bool:
+        return self.liveness.grows(record)
+
     def transact(self, transaction: Transaction, done: Callable[[Outcome | None], None]) -> None:
         def learn(outcome: Outcome | None) -> None:
             done(outcome)
@@ -557,4 +561,5 @@ _OWNER_HANDLERS: dict[type, Callable[..., None]] = {
     Answered: ShardOwner.on_answered,
     ClockRefused: ShardOwner.on_clock_refused,
     Quarantined: ShardOwner.on_quarantined,
+    NoRoom: ShardOwner.on_no_room,
 }

@@ -35,6 +35,7 @@ from distribution_manager.core.results import Results
 from distribution_manager.core.sequencer import Sequencer, UnderWay
 from distribution_manager.core.takeover import Step, Takeover
 from shadow_nodes.protocol.commands import (
+    Accept,
     Batch,
     Command,
     Configure,
@@ -43,6 +44,8 @@ from shadow_nodes.protocol.commands import (
     Open,
     Purge,
     Receive,
+    Refusal,
+    Refused,
     Seal,
     Send,
     Settings,
@@ -59,6 +62,7 @@ from shadow_nodes.protocol.messages import (
     Fenced,
     Gap,
     Log,
+    NoRoom,
     Quarantined,
     Stale,
 )
@@ -132,6 +136,9 @@ class ShardOwner:
             return
         sent = len(request.command.messages) if type(request.command) is Send else 0
         self.demand.count(request.region, sent, self._around.now.monotonic_ms)
+        if self._would_grow(request) and not self._around.grows(self.record):
+            request.finish(request, Verdict.DONE, Refused(Refusal.NO_ROOM), None)
+            return
         if request.command is None:
             self._confirmation.waiting.append(request)
         elif isinstance(request.command, Receive) and not (request.is_first_attempt or request.repeated):
@@ -140,6 +147,11 @@ class ShardOwner:
         else:
             self._sequencer.offer(request)
         self._around.flush_soon(self.shard)
+
+    @staticmethod
+    def _would_grow(request: Request) -> bool:
+        """What an owner has had before may be in the log: only the log can tell what became of it."""
+        return isinstance(request.command, Send | Accept) and not request.repeated
 
     def configure(self) -> None:
         """The queue's metadata has changed: puts newer settings into the log."""
@@ -281,6 +293,14 @@ class ShardOwner:
     def on_quarantined(self, node: str, message: Quarantined) -> None:
         """The replica takes part in nothing any more; its link is as good as down, for this shard."""
         self.link_down(node)
+
+    def on_no_room(self, node: str, message: NoRoom) -> None:
+        """The node's disk is full. It is out of reach, as far as this shard goes, until it has promised again."""
+        if self._replication is not None and message.token == self._replication.token:
+            self._replication.postpone(node)
+            if self._results is not None and node == self._replication.acting:
+                self._results.choose()
+            self._around.flush_soon(self.shard)
 
     def on_applied(self, node: str, message: Applied) -> None:
         if self._results is None or self._replication is None or message.token != self._replication.token:

@@ -143,6 +143,13 @@ class Replication:
         if follower is not None:
             follower.state = FollowerState.AWAY
 
+    def postpone(self, node: str) -> None:
+        """It can take nothing now, though its link is up: it is fenced again after a while, as by ``retry``."""
+        follower = self.followers.get(node)
+        if follower is not None:
+            follower.state = FollowerState.AWAY
+            follower.asked_ms = self._around.now.monotonic_ms
+
     def has_forgotten(self, node: str, message: Fenced) -> bool:
         """A store keeps what it has said it holds. One that does not was told to erase the shard, which is deleted."""
         follower = self.followers.get(node)

@@ -116,6 +116,9 @@ class Surroundings(Protocol):
     def patience_ms(self, node: str, base_ms: int) -> int:
         """How long to wait for a node's answer: ``base_ms`` and a few of its round trips."""
 
+    def grows(self, record: ShardRecord) -> bool:
+        """Whether enough of the shard's nodes have room on their disks for it to grow."""
+
     def transact(self, transaction: Transaction, done: Callable[[Outcome | None], None]) -> None:
         """``done`` gets the outcome; None where it is unknown or coordination is out of reach."""
 

@@ -142,10 +142,16 @@ def refusal_error(refusal: Refusal, handle: str = "") -> Exception:  # noqa: PLR
             return invalid_parameter(DEDUPLICATION_ID_MISSING)
         case Refusal.VISIBILITY_TOO_LONG:
             return invalid_parameter("Total VisibilityTimeout for the message is beyond the limit [43200 seconds]")
+        case Refusal.NO_ROOM:
+            return SqsError(errors.SERVICE_UNAVAILABLE, NO_ROOM)
         case _:  # a stray copy of an operation that was answered long ago, or one between queues: never a client's
             return SqsError(errors.SERVICE_UNAVAILABLE, f"The operation was refused: {refusal.name}. Repeat it.")
 
 
+NO_ROOM = (
+    "The queue cannot grow now: the disks of too many of its replicas are nearly full. "
+    "Receive and delete messages, or make room on the nodes' disks; then send again."
+)
 DEDUPLICATION_ID_MISSING = (
     "The queue should either have ContentBasedDeduplication enabled or MessageDeduplicationId provided explicitly"
 )

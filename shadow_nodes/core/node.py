@@ -33,6 +33,7 @@ from shadow_nodes.protocol.messages import (
     LinkState,
     Load,
     Log,
+    NoRoom,
     Ping,
     Pong,
     Position,
@@ -104,6 +105,8 @@ class NodeCore:
         """Loads every replica of the store. Raises CorruptError, OSError."""
         self.config = config
         self.load = Load()
+        self.out_of_room = False
+        """The disk is full: a batch waits to be written. Whatever would need another write is refused meanwhile."""
         self._store = store
         self.replicas = {record.shard: Replica(record, store, config.log_retained_bytes) for record in store.recover()}
         self._links: dict[LinkId, _Link] = {}
@@ -189,6 +192,9 @@ class NodeCore:
         if replica is None:
             self._sends.append((link, Stale(message.shard, message.token, NO_TOKEN)))
             return
+        if self.out_of_room:
+            self._refuse(link, message)
+            return
         results: Results | None = [] if message.want_results else None
         before = replica.committed.seq
         answer = replica.append(message, now.clock_ms, results)
@@ -202,11 +208,18 @@ class NodeCore:
         else:
             self._sends_after_write.append((link, answer))
 
+    def _refuse(self, link: LinkId, message: Append | Fence | Learn) -> None:
+        """For want of room on the disk."""
+        self._sends.append((link, NoRoom(message.shard, message.token)))
+
     def _ping(self, link: LinkId, message: Ping, now: Now) -> None:
         self._sends.append((link, Pong(message.sent_at, now.clock_ms, self.load)))
 
     def _fence(self, link: LinkId, message: Fence, now: Now) -> None:
         replica = self.replicas.get(message.shard)
+        if self.out_of_room:
+            self._refuse(link, message)
+            return
         if replica is None:
             replica = Replica(ReplicaRecord(message.shard), self._store, self.config.log_retained_bytes)
             self.replicas[message.shard] = replica
@@ -246,6 +259,9 @@ class NodeCore:
         if replica is None or replica.promised != message.token:
             promised = NO_TOKEN if replica is None else replica.promised
             self._sends.append((link, Stale(message.shard, message.token, promised)))
+            return
+        if self.out_of_room:
+            self._refuse(link, message)
             return
         if message.shard not in self._pulling:
             self._pulls.append(Pull(message.shard, message.source, replica.committed.seq))
@@ -333,6 +349,18 @@ class NodeCore:
         replica.begin_install(number, position)
         self._dirty[pull.shard] = replica
         return True
+
+    # --- room on the disk ------------------------------------------------------------------------------------------
+
+    def measured(self, load: Load) -> None:
+        """What the node reports of itself. While its disk is nearly full it keeps no more log than it must."""
+        if load.has_room != self.load.has_room:
+            retained_bytes = self.config.log_retained_bytes if load.has_room else 0
+            for replica in self.replicas.values():
+                replica.retain_log(retained_bytes)
+                if replica.dirty:
+                    self._dirty[replica.shard] = replica
+        self.load = load
 
     # --- output ----------------------------------------------------------------------------------------------------
 

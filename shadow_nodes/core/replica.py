@@ -338,11 +338,20 @@ class Replica:
         write.checkpoint = Checkpoint(self.checkpoint, self.machine.take_changes())
         self._segments.append((self.checkpoint, self._log_bytes))
         self._log_bytes = 0
+        self._trim_segments()
+
+    def retain_log(self, retained_bytes: int) -> None:
+        """Applied and checkpointed entries are kept up to this from now on; the newest checkpoint's always."""
+        self._log_retained_bytes = retained_bytes
+        if not self.installing:
+            self._trim_segments()
+
+    def _trim_segments(self) -> None:
         retained = sum(size for _, size in self._segments)
         while len(self._segments) > 1 and retained > self._log_retained_bytes:
             position, size = self._segments.popleft()
             retained -= size
-            write.trim = position
+            self._pending().trim = position
             self._trim(position)
 
     def _trim(self, position: Position) -> None:

@@ -76,7 +76,10 @@ class ShardWrite(msgspec.Struct):
 
 
 class Store(Protocol):
-    """Raises OSError or CorruptError from any method; after either the node must stop using the store."""
+    """Raises OSError or CorruptError from any method; after either the node must stop using the store.
+
+    NoRoomError, from ``write`` and ``stage`` only, is neither: nothing has changed, and the store goes on.
+    """
 
     @property
     def incarnation(self) -> str:
@@ -114,5 +117,11 @@ class Store(Protocol):
 
     def size_bytes(self) -> int:
         """Of everything on disk."""
+
+    def spare_bytes(self) -> int:
+        """What will be written before the files on disk grow, less what is missing of the reserve for a full disk."""
+
+    def make_reserve(self) -> None:
+        """Holds disk space back again where it was given up; nothing happens where there is no room for it."""
 
     def close(self) -> None: ...

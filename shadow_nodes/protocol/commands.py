@@ -241,6 +241,8 @@ class Refusal(enum.IntEnum):
     """The change would keep the message invisible for more than VISIBILITY_TIMEOUT_MAX_MS since its receive."""
     SESSION_PASSED = 8
     """The operation is older than its session's mark: it was answered long ago, this is a stray copy."""
+    NO_ROOM = 9
+    """Given by the owner, not by the machine: too many replicas' disks are nearly full for the queue to grow."""
 
 
 class Refused(Value, frozen=True, tag=20):

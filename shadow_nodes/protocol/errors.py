@@ -11,6 +11,10 @@ class RejectedError(ShadowQError):
     """The operation was not applied and will not be."""
 
 
+class NoRoomError(RejectedError):
+    """The disk is full: nothing of the write has happened, and it may be tried again."""
+
+
 class OutcomeUnknownError(ShadowQError):
     """The operation may or may not have been applied; repeat it under the same operation id."""
 

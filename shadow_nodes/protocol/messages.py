@@ -140,6 +140,8 @@ class Load(Value, frozen=True):
     disk_free_bytes: int = 0
     disk_free: float = 1.0
     shards: int = 0
+    has_room: bool = True
+    """False from when the disk is nearly full until it is well so no more: owners refuse what makes queues grow."""
 
 
 class Welcome(Value, frozen=True, tag=40):
@@ -306,6 +308,13 @@ class Quarantined(Value, frozen=True, tag=53):
     reason: str
 
 
+class NoRoom(Value, frozen=True, tag=54):
+    """Refused: this node's disk is full. Nothing has changed, what was promised stays; ask again later."""
+
+    shard: ShardKey
+    token: Token
+
+
 ToManager = (
     Welcome
     | Pong
@@ -321,6 +330,7 @@ ToManager = (
     | Sightings
     | Inspected
     | Quarantined
+    | NoRoom
 )
 
 # --- frames --------------------------------------------------------------------------------------------------------

@@ -143,6 +143,13 @@ class MemoryStore:
             for state in self._shards.values()
         )
 
+    def spare_bytes(self) -> int:
+        self._check()
+        return 0
+
+    def make_reserve(self) -> None:
+        self._check()
+
     def close(self) -> None:
         self._gone = self._gone or "closed"
 

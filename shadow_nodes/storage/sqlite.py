@@ -4,7 +4,8 @@ Model: one writing connection behind a lock; one reading connection for log entr
 own for every walk over a checkpoint's rows. What is where in the log is kept in memory (``shard_state``) and replaced
 after each commit, so reads never wait for a write.
 Invariant: reads return what was written or raise CorruptError; a store that raised serves nothing any more, and one
-that raised CorruptError, or could not read or write, is condemned: it will not be opened again.
+that raised CorruptError, or could not read or write, is condemned: it will not be opened again. A full disk is neither:
+the transaction is rolled back, what it left behind the log's end is struck out, and the store goes on.
 """
 
 from __future__ import annotations
@@ -15,26 +16,36 @@ import struct
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
-from errno import EIO
+from errno import EIO, ENOSPC
 from itertools import islice
 from pathlib import Path
 
 from shadow_nodes.core.store import LogEntry, ReplicaRecord, Row, ShardWrite
 from shadow_nodes.protocol.commands import ShardKey
-from shadow_nodes.protocol.errors import CorruptError
+from shadow_nodes.protocol.errors import CorruptError, NoRoomError
 from shadow_nodes.protocol.messages import Position
 from shadow_nodes.storage import sqlite_files
 from shadow_nodes.storage.chunks import in_chunks
 from shadow_nodes.storage.directory import CONDEMNED, DATABASE, WAL_INDEX, DirectoryLock, move_aside, write_durably
 from shadow_nodes.storage.loading import load
 from shadow_nodes.storage.mark import LogState, MarkValue
-from shadow_nodes.storage.tables import StoredShard, log_crc, row_crc, sqlite_errors, unseal_shard
+from shadow_nodes.storage.reserve import Reserve
+from shadow_nodes.storage.tables import (
+    PAGE_BYTES,
+    StoredShard,
+    is_full,
+    log_crc,
+    row_crc,
+    sqlite_errors,
+    unseal_shard,
+)
 from shadow_nodes.storage.transaction import ENTRIES_PER_TIDY_STEP, Transaction
 
 CHECKPOINT_FRAMES = 1_000
 """The log is moved into the database whenever it has grown by this many frames (4 MiB)."""
 READ_ENTRIES = 32
 """Log entries asked for by one query."""
+_FOLD = "PRAGMA wal_checkpoint(PASSIVE)"
 _INDEX_HEADER_BYTES = 48
 _INDEX_END = struct.Struct("=16xI4xII8s")
 """Of the header of SQLite's wal-index: number of frames, checksum of the last one, salts as in the log."""
@@ -62,15 +73,26 @@ class SqliteStore:
         self._frames = 0
         self._mark_value = MarkValue(LogState.EMPTY)
         self._index_descriptor = -1
+        self.reserve = Reserve(self._path_dir)
         try:
-            with sqlite_errors("opening"):
-                self._open()
+            self._open_in_what_room_there_is()
         except BaseException as error:
             if lock is None:
                 self._directory_lock.release()
             if isinstance(error, OSError) and error.errno == EIO:
                 raise CorruptError(f"{self._path_dir}: {error}") from error
             raise
+
+    def _open_in_what_room_there_is(self) -> None:
+        """Folding the log into the database may take room."""
+        try:
+            with sqlite_errors("opening"):
+                self._open()
+        except OSError as error:
+            if error.errno != ENOSPC or not self.reserve.give_up():
+                raise
+            with sqlite_errors("opening"):
+                self._open()
 
     def _open(self) -> None:
         sqlite_files.prepare(self._path_dir)
@@ -105,6 +127,14 @@ class SqliteStore:
     def write(self, writes: list[ShardWrite]) -> None:
         if not writes:
             return
+        try:
+            self._write(writes)
+        except NoRoomError:
+            if not self.reserve.give_up():
+                raise
+            self._write(writes)
+
+    def _write(self, writes: list[ShardWrite]) -> None:
         entries = 0
         with self._transaction() as transaction:
             for write in writes:
@@ -119,7 +149,7 @@ class SqliteStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[Transaction]:
-        """Commits, and then makes the outcome visible; any exception makes the store useless."""
+        """Commits, and then makes the outcome visible; any exception but NoRoomError makes the store useless."""
         with self._write_lock:
             self._check()
             writer = self._writer
@@ -129,7 +159,10 @@ class SqliteStore:
                     transaction = Transaction(writer, self._contents)
                     yield transaction
                     writer.execute("COMMIT")
-                except BaseException:
+                except BaseException as error:
+                    if is_full(error):
+                        self._roll_back()
+                        raise NoRoomError("the disk is full") from error
                     with suppress(sqlite3.Error):
                         writer.execute("ROLLBACK")
                     self._failure = self._failure or OSError("a write failed; the store is of no use any more")
@@ -137,8 +170,23 @@ class SqliteStore:
                 self._committed(transaction)
                 self._checkpoint()
 
+    def _roll_back(self) -> None:
+        """After a write for which there was no room. Raises sqlite3.Error, OSError."""
+        if self._writer.in_transaction:
+            self._writer.execute("ROLLBACK")
+        self._contents.leftovers.roll_back()
+        frames, _, _, salts = self._index_end()
+        sqlite_files.strike_out_after(self._path_dir, frames, salts)
+
+    def _index_end(self) -> tuple[int, int, int, bytes]:
+        """Of the log: number of frames, checksum of the last one, salts."""
+        end: tuple[int, int, int, bytes] = _INDEX_END.unpack_from(
+            os.pread(self._index_descriptor, _INDEX_HEADER_BYTES, 0)
+        )
+        return end
+
     def _committed(self, transaction: Transaction) -> None:
-        frames, first, second, salts = _INDEX_END.unpack_from(os.pread(self._index_descriptor, _INDEX_HEADER_BYTES, 0))
+        frames, first, second, salts = self._index_end()
         self._mark_value = MarkValue(LogState.WRITTEN, frames, salts, (first, second))
         self._mark.write(self._mark_value)
         if frames < self._frames:
@@ -149,11 +197,19 @@ class SqliteStore:
     def _checkpoint(self) -> None:
         """Moves the log into the database once it is long enough; the next write then begins it again.
 
-        What readers still need stays; the next try comes only when the log has grown as much again.
+        What readers still need stays; the next try comes only when the log has grown as much again. So too where the
+        database has no room to grow: what is committed is in the log, and stays there.
         """
         if self._frames >= self._checkpoint_at_frames:
-            self._writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             self._checkpoint_at_frames = self._frames + CHECKPOINT_FRAMES
+            try:
+                self._writer.execute(_FOLD).fetchone()
+            except sqlite3.OperationalError as error:
+                if not is_full(error):
+                    raise
+                if self.reserve.give_up():
+                    with suppress(sqlite3.OperationalError):
+                        self._writer.execute(_FOLD).fetchone()
 
     # --- reading
 
@@ -306,6 +362,16 @@ class SqliteStore:
         """Of the database and its log."""
         return sqlite_files.file_sizes(self._path_dir)
 
+    def spare_bytes(self) -> int:
+        self._check()
+        with self._failing("looking for free pages"):
+            pages: int = self._reader.execute("PRAGMA freelist_count").fetchone()[0]
+        return pages * PAGE_BYTES - (0 if self.reserve.held else self.reserve.size_bytes)
+
+    def make_reserve(self) -> None:
+        self._check()
+        self.reserve.take_back()
+
     # --- failing and closing
 
     def _check(self) -> None:
@@ -318,6 +384,8 @@ class SqliteStore:
         try:
             with sqlite_errors(doing):
                 yield
+        except NoRoomError:
+            raise
         except CorruptError as error:
             self._failure = error
             self._condemn(error)

@@ -26,7 +26,8 @@ from shadow_nodes.storage.directory import (
 )
 from shadow_nodes.storage.mark import LogState, Mark, MarkValue, encode_mark, read_mark, refuse_lost_frames
 from shadow_nodes.storage.tables import APPLICATION_ID, FORMAT_VERSION, PAGE_BYTES, TABLES, Meta, seal_meta
-from shadow_nodes.storage.wal_scan import WalScan, scan_wal
+from shadow_nodes.storage.wal_scan import FRAME_HEADER_BYTES, WalScan, scan_wal
+from shadow_nodes.storage.wal_scan import HEADER_BYTES as WAL_HEADER_BYTES
 
 WAL_BYTES_KEPT = 64 * 1024 * 1024
 """A log that a long snapshot made longer shrinks to this."""
@@ -118,6 +119,22 @@ def open_writer(path_dir: Path) -> tuple[sqlite3.Connection, Mark]:
         mark.close()
         raise
     return connection, mark
+
+
+def strike_out_after(path_dir: Path, frames: int, salts: bytes) -> None:
+    """Makes what a rolled-back transaction has written to the log, behind its end, no frames of this log any more.
+
+    A scan would otherwise take them for what was lost of a later one (see ``wal_scan``). ``salts``: of the log as it is
+    now; older frames stay. In place, so that it takes no room; not synced: the sync of the next transaction does that
+    before anything is told of it. Raises OSError.
+    """
+    with (path_dir / WAL).open("r+b", buffering=0) as file:
+        frame_bytes = FRAME_HEADER_BYTES + PAGE_BYTES
+        for start in range(WAL_HEADER_BYTES + frames * frame_bytes, os.fstat(file.fileno()).st_size, frame_bytes):
+            header = os.pread(file.fileno(), FRAME_HEADER_BYTES, start)
+            if header[8:16] != salts:
+                return
+            os.pwrite(file.fileno(), bytes(FRAME_HEADER_BYTES), start)
 
 
 def fold(connection: sqlite3.Connection) -> bool:

@@ -183,6 +183,13 @@ _ERRNO = {
 """Only EIO condemns a store (see ``sqlite``): the others say nothing about what is stored."""
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether SQLite, or the system, says that there is no room on the disk."""
+    if isinstance(error, OSError):
+        return error.errno == ENOSPC
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+
+
 def translated(error: sqlite3.Error, doing: str) -> Exception:
     """Everything that is not known to be harmless to the files is damage, a table not found for example."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)

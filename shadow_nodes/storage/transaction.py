@@ -3,7 +3,7 @@
 Model: writes are worked into drafts of the shards' states; inserts gather and go to the database in few, large
 statements, because every step of a statement gives up the interpreter lock. What a write makes superfluous is only
 noted; tidying erases a bounded number of rows per transaction.
-Invariant: no state outside changes before the commit, but the leftovers, which nobody reads.
+Invariant: no state outside changes before the commit, but the leftovers, which can be rolled back.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 import sqlite3
 from array import array
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from zlib import crc32
 
 from shadow_nodes.core.store import LogEntry, ReplicaRecord, Row, RowChanges, RowKey, ShardWrite
@@ -36,6 +36,8 @@ from shadow_nodes.storage.tables import (
 )
 from shadow_nodes.storage.transitions import after_write, check_erase
 
+T = TypeVar("T")
+
 STATEMENT_ROWS_MAX = 32
 """Rows of one statement; there is a prepared statement for each number up to this. Larger ones measured slower."""
 ROWS_ERASED_MAX = 64
@@ -51,9 +53,33 @@ class Leftovers:
         self.spans: deque[tuple[int, Span]] = deque()
         self.spaces: deque[int] = deque()
         self.dropping: deque[ShardKey] = deque()
+        self._undo: list[Callable[[], None]] = []
+        """How to take back what the transaction under way has done here, in the order in which it did it."""
 
     def __bool__(self) -> bool:
         return bool(self.spans or self.spaces or self.dropping)
+
+    def add(self, pile: deque[T], item: T) -> None:
+        pile.append(item)
+        self._undo.append(lambda: _drop_last(pile))
+
+    def take(self, pile: deque[T]) -> T:
+        item = pile.popleft()
+        self._undo.append(lambda: pile.appendleft(item))
+        return item
+
+    def settle(self) -> None:
+        """The transaction is committed."""
+        self._undo.clear()
+
+    def roll_back(self) -> None:
+        """The transaction was rolled back: what it found here is to be erased still, and nothing else."""
+        while self._undo:
+            self._undo.pop()()
+
+
+def _drop_last(pile: deque[T]) -> None:
+    pile.pop()
 
 
 @dataclass
@@ -70,6 +96,7 @@ class Contents:
 
     def adopt(self, transaction: Transaction) -> None:
         """The transaction is committed."""
+        self.leftovers.settle()
         self.meta, self.next_id = transaction.meta, transaction.next_id
         for shard, state in transaction.shards.items():
             if state is None:
@@ -155,7 +182,7 @@ class Transaction:
 
     def _discard(self, space: int) -> None:
         self._connection.execute("INSERT INTO garbage VALUES (?, ?)", (space, seal("garbage", space, b"")))
-        self._leftovers.spaces.append(space)
+        self._leftovers.add(self._leftovers.spaces, space)
 
     def _install(self, state: ShardState, space: int, staged: Staged) -> ShardState:
         self._retire(state)
@@ -216,11 +243,11 @@ class Transaction:
     def _trim(self, space: int, start_seq: int, spans: list[Span], tail: Span | None) -> tuple[list[Span], Span | None]:
         dead = 0
         while dead < len(spans) and spans[dead].end_seq <= start_seq:
-            self._leftovers.spans.append((space, spans[dead]))
+            self._leftovers.add(self._leftovers.spans, (space, spans[dead]))
             dead += 1
         if tail is not None and tail.end_seq <= start_seq:
             self._close(space, tail)
-            self._leftovers.spans.append((space, tail))
+            self._leftovers.add(self._leftovers.spans, (space, tail))
             tail = None
         return spans[dead:], tail
 
@@ -233,7 +260,7 @@ class Transaction:
             for kind, below in changes.drop:
                 drops[kind] = max(below, drops.get(kind, below))
             if state.record.shard not in self._leftovers.dropping:
-                self._leftovers.dropping.append(state.record.shard)
+                self._leftovers.add(self._leftovers.dropping, state.record.shard)
         rows = state.rows
         if drops:
             hidden = {kind for kind, key, _ in changes.puts if key < drops.get(kind, key)}
@@ -315,12 +342,12 @@ class Transaction:
 
     def _tidy(self) -> None:
         if self._leftovers.spans:
-            space, span = self._leftovers.spans.popleft()
+            space, span = self._leftovers.take(self._leftovers.spans)
             self._erase_span(space, span.first_seq, span.ids)
         elif self._leftovers.dropping:
             self._drop_some(self._leftovers.dropping[0])
         elif self._erase_some(self._leftovers.spaces[0]):
-            space = self._leftovers.spaces.popleft()
+            space = self._leftovers.take(self._leftovers.spaces)
             self._connection.execute("DELETE FROM garbage WHERE space = ?", (space,))
 
     def _erase_span(self, space: int, first_seq: int, ids: Iterable[int]) -> None:
@@ -352,7 +379,7 @@ class Transaction:
     def _drop_some(self, shard: ShardKey) -> None:
         state = self._state(shard)
         if state is None or not state.drops:
-            self._leftovers.dropping.popleft()
+            self._leftovers.take(self._leftovers.dropping)
             return
         kind, below = next(iter(state.drops.items()))
         end = self._connection.execute(

@@ -9,8 +9,9 @@ behind the first bad frame there may be frames of that transaction, its commit f
 older generation (other salts) or nothing. A frame of this generation behind such a commit frame proves that a
 transaction began after the broken one had been synced: what was durable is damaged. Where the broken transaction is the
 last one, only the mark (see ``mark``) knows whether it had been acknowledged.
-Precondition: whoever opens a database empties its log first (wal_checkpoint(TRUNCATE)) and never rolls back frames
-already written (cache_spill off), so that no frames of an abandoned transaction stay behind the end.
+Precondition: whoever opens a database empties its log first (wal_checkpoint(TRUNCATE)), never rolls back frames already
+written (cache_spill off), and strikes out those of a transaction for which the disk had no room, so that no frames of
+an abandoned transaction stay behind the end.
 """
 
 from __future__ import annotations

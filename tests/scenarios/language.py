@@ -19,6 +19,7 @@
     crash m1 | crash a [kept]            kept: the write under way reaches the disk
     restart m1 | restart a [wiped]       wiped: with an empty store, of another incarnation
     freeze m1 | thaw m1                  it does nothing and hears nothing for a while
+    disk a low | full | ok               a's disk: low, queues may not grow; full, nothing can be written
     cut m1 a | link m1 a                 their link closes; is opened again
     run 500                              so many milliseconds pass, with heartbeats, alarms, retries
     etcd backup | restore | down | up
@@ -203,6 +204,9 @@ class Script:
 
     def do_thaw(self, words: list[str]) -> None:
         self.world.thaw(words[0])
+
+    def do_disk(self, words: list[str]) -> None:
+        self.world.nodes[words[0]].set_disk(words[1])
 
     def do_cut(self, words: list[str]) -> None:
         self.world.close(self._manager(words[0]), self.world.nodes[words[1]])

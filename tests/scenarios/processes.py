@@ -14,7 +14,7 @@ from shadow_nodes.core.node import NodeBatch, NodeConfig, NodeCore, Pull
 from shadow_nodes.core.node import Now as NodeNow
 from shadow_nodes.protocol.commands import shard_key
 from shadow_nodes.protocol.limits import LOG_RETAINED_BYTES_DEFAULT
-from shadow_nodes.protocol.messages import ToManager, ToNode
+from shadow_nodes.protocol.messages import Load, ToManager, ToNode
 from shadow_nodes.storage.memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -34,6 +34,9 @@ class Node:
         self.core: NodeCore | None = None
         self.life = 0
         self.writing = False
+        self.disk = "ok"
+        self._stuck: Callable[[], None] | None = None
+        """Writes what found no room, when there is some."""
 
     def start(self, *, wiped: bool = False) -> None:
         if wiped:
@@ -41,6 +44,7 @@ class Node:
             self.store = MemoryStore(f"{self.name}{self.stores}")
         self.life += 1
         self.writing = False
+        self._stuck = None
         self.core = NodeCore(NodeConfig(self.name, self.name, "test", LOG_RETAINED_BYTES_DEFAULT), self.store)
 
     def crash(self, *, kept: bool) -> None:
@@ -73,10 +77,25 @@ class Node:
     def _written(self, life: int, ticket: int, batch: NodeBatch) -> None:
         if self.core is None or life != self.life:
             return
+        if self.disk == "full":
+            self.core.out_of_room = True
+            self._stuck = lambda: self._written(life, ticket, batch)
+            return
         self.store.finish(ticket)
+        self.core.out_of_room = False
         self.writing = False
         self._send(batch.sends)
         self.core.written(batch)
+        self.pump()
+
+    def set_disk(self, disk: str) -> None:
+        """``ok``, ``low`` (queues may not grow) or ``full`` (nothing can be written)."""
+        self.disk = disk
+        if self.core is not None:
+            self.core.measured(Load(has_room=disk == "ok"))
+        stuck, self._stuck = self._stuck, None
+        if stuck is not None:
+            self.world.post(self.name, "disk", None, stuck)
         self.pump()
 
     def _send(self, sends: list[tuple[int, ToManager]]) -> None:

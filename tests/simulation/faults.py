@@ -59,6 +59,8 @@ class Faults:
             self._end(number)
         self.world.etcd_loss = 0.0
         self.world.etcd_factor = 1.0
+        for node in self.world.node_list:
+            node.set_disk("ok")
         for process in self.world.processes.values():
             if not process.alive:
                 process.start()
@@ -148,6 +150,32 @@ class Faults:
 
         def mend() -> None:
             node.fsync_factor = 1.0
+
+        return mend
+
+    def _node_full(self, random: Random, fault: Fault) -> Callable[[], None]:
+        """Its disk is nearly full; half the time then wholly, its reserve used up as well."""
+        node = self._node(random)
+        node.set_disk("low")
+        if random.random() < 0.5:
+            self.world.loop.later(fault.lasts_us * random.random(), self._fill_up, node)
+        return lambda: node.set_disk("ok")
+
+    @staticmethod
+    def _fill_up(node: NodeProcess) -> None:
+        if node.disk == "low":
+            node.set_disk("full")
+
+    def _all_full(self, random: Random, fault: Fault) -> Callable[[], None]:
+        """Half of the nodes and more, as when the same load fills them."""
+        count = len(self.world.node_list)
+        nodes = random.sample(self.world.node_list, random.randint(count // 2, count))
+        for node in nodes:
+            node.set_disk(random.choice(("low", "low", "full")))
+
+        def mend() -> None:
+            for node in nodes:
+                node.set_disk("ok")
 
         return mend
 

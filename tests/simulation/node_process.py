@@ -10,7 +10,7 @@ from shadow_nodes.core.store import LogEntry, Row
 from shadow_nodes.protocol.commands import ShardKey
 from shadow_nodes.protocol.errors import CorruptError, ProtocolError
 from shadow_nodes.protocol.limits import HEARTBEAT_INTERVAL_MS
-from shadow_nodes.protocol.messages import Position, ToManager, decode_to_node, encode_frame
+from shadow_nodes.protocol.messages import Load, Position, ToManager, decode_to_node, encode_frame
 from shadow_nodes.storage.memory import MemoryStore, Ticket
 from tests.simulation.loop import MS, SECOND
 from tests.simulation.network import Connection
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 PULL_TIMEOUT_US = 5 * SECOND
+ROOM_RETRY_US = 250 * MS
+"""ROOM_RETRY_SECONDS."""
 FSYNC_US_MAX = 3 * SECOND
 
 
@@ -31,6 +33,8 @@ class NodeProcess(Process):
         self.core: NodeCore | None = None
         self.fsync_factor = 1.0
         self.corrupted = False
+        self.disk = "ok"
+        """"low": its reserve is in use, queues may not grow. "full": nothing can be written."""
 
     @property
     def incarnation(self) -> str:
@@ -56,6 +60,7 @@ class NodeProcess(Process):
             self.store = self._new_store()
             self.corrupted = False
             self.core = NodeCore(config, self.store)
+        self.core.load = Load(has_room=self.disk == "ok")
         self.world.watch.node_started(self)
         self.timer(self.world.random.randrange(HEARTBEAT_INTERVAL_MS * MS), self._tick)
 
@@ -81,6 +86,12 @@ class NodeProcess(Process):
     def _start_again(self) -> None:
         if not self.alive:
             self.start()
+
+    def set_disk(self, disk: str) -> None:
+        self.disk = disk
+        if self.core is not None:
+            self.core.measured(Load(has_room=disk == "ok"))
+            self._wake()
 
     def now(self) -> Now:
         return Now(self.monotonic_ms(), self.clock_ms())
@@ -156,9 +167,14 @@ class NodeProcess(Process):
 
     def _written(self, ticket: Ticket, batch: NodeBatch) -> None:
         assert self.core is not None
+        if self.disk == "full":
+            self.core.out_of_room = True
+            self.timer(ROOM_RETRY_US, self._written, ticket, batch)
+            return
         try:
             self.store.finish(ticket)
             self._writing = False
+            self.core.out_of_room = False
             self._send(batch.sends)
             self.core.written(batch)
         except CorruptError as error:
@@ -231,6 +247,9 @@ class NodeProcess(Process):
     def _stage(self, pull: Pull, number: int, checkpoint: Position, chunks: list[list[Row]]) -> None:
         assert self.core is not None
         if self._pulling.get(pull.shard) is not pull:
+            return
+        if self.disk == "full":
+            self._pull_ended(pull, True)
             return
         try:
             self.store.stage(pull.shard, number, checkpoint, chunks[0])

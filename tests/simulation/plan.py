@@ -16,6 +16,7 @@ NODE_KINDS = ("node_crash", "node_pause", "node_corrupt", "node_slow_disk")
 MANAGER_KINDS = ("manager_crash", "manager_pause")
 NETWORK_KINDS = ("partition", "one_way", "isolate", "slow_link", "resets", "stall", "manager_links", "owner_cut")
 ETCD_KINDS = ("etcd_down", "etcd_slow", "etcd_loss", "etcd_cut", "lease_end", "watch_gap", "compact")
+DISK_KINDS = ("node_full", "all_full", "node_crash", "node_slow_disk")
 CLOCK_KINDS = ("clock_jump",)
 PLANNED_KINDS = ("handoff", "manager_promote")
 SINGLE_KINDS = (
@@ -28,7 +29,16 @@ SINGLE_KINDS = (
     *PLANNED_KINDS,
 )
 SINGLE_EVERY_US = 20 * SECOND
-ALL_KINDS = (*NODE_KINDS, *MANAGER_KINDS, *NETWORK_KINDS, *ETCD_KINDS, *CLOCK_KINDS, *PLANNED_KINDS)
+ALL_KINDS = (
+    "node_full",
+    "all_full",
+    *NODE_KINDS,
+    *MANAGER_KINDS,
+    *NETWORK_KINDS,
+    *ETCD_KINDS,
+    *CLOCK_KINDS,
+    *PLANNED_KINDS,
+)
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -207,6 +217,7 @@ def _faults(random: Random, load_us: int, profile: str) -> list[Fault]:
         "network": NETWORK_KINDS,
         "etcd": ETCD_KINDS,
         "clocks": CLOCK_KINDS,
+        "disks": DISK_KINDS,
         "planned": PLANNED_KINDS,
     }[profile]
     faults: list[Fault] = []

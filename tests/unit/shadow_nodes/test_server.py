@@ -10,6 +10,7 @@ from node_harness import LIFE, SECRET, SHARD, TOKEN, DecidedStore, Manager, appe
 
 from shadow_nodes.driver import INLINE_AGAIN_SECONDS, INLINE_WRITE_SECONDS_MAX, WritePace
 from shadow_nodes.protocol.commands import shard_key
+from shadow_nodes.protocol.errors import NoRoomError
 from shadow_nodes.protocol.limits import PROTOCOL_VERSION, SILENCE_BOUND_MS
 from shadow_nodes.protocol.messages import (
     Appended,
@@ -18,6 +19,7 @@ from shadow_nodes.protocol.messages import (
     Fenced,
     Hello,
     LinkState,
+    NoRoom,
     Ping,
     Pong,
     Sighting,
@@ -272,3 +274,39 @@ async def test_what_operators_see(start_node, connect, session) -> None:
         "shadowq_node_links 1.0",
     ):
         assert line in text
+
+
+async def test_a_full_disk_holds_back_answers_and_refuses_what_needs_another_write(start_node, connect) -> None:
+    store = DecidedStore()
+    server = await start_node(store)
+    manager = await connect(server)
+    await manager.fence()
+    assert await manager.append(1, sends_entry(1)) == 1
+    store.error = NoRoomError("the disk is full")
+    await manager.send(append(2, sends_entry(2), commit=1))
+    await until(lambda: server.core.out_of_room)
+    await manager.send(append(3, sends_entry(3), commit=1), Fence(SHARD, Token(2, 12)), Ping(1))
+    assert [(await manager.take(NoRoom)).token for _ in range(2)] == [TOKEN, Token(2, 12)]
+    await manager.take(Pong)
+    assert not manager.has(Appended)
+    assert server.core.replicas[SHARD].promised == TOKEN
+    store.error = None
+    assert (await manager.take(Appended)).seq == 2
+    assert not server.core.out_of_room
+    assert [entry.seq for entry in store.read_log(SHARD, 0, 9, 1 << 20)] == [1, 2]
+    assert await manager.append(3, sends_entry(3), commit=2) == 3
+
+
+async def test_a_full_disk_under_the_writers_thread(start_node, connect) -> None:
+    store = DecidedStore()
+    server = await start_node(store)
+    server.driver.pace.inline = False
+    server.driver.pace.smoothed_seconds = 1.0
+    manager = await connect(server)
+    await manager.fence()
+    store.error = NoRoomError("the disk is full")
+    await manager.send(append(1, sends_entry(1)))
+    await until(lambda: server.core.out_of_room)
+    store.error = None
+    assert (await manager.take(Appended)).seq == 1
+    assert store.threads == {"writer_0"}
