@@ -17,7 +17,7 @@ from shadow_nodes.protocol.messages import Load
 LOAD_INTERVAL_SECONDS = 1.0
 DISK_LOW_BYTES = 256 * MIB
 """More than a node can write in LOAD_INTERVAL_SECONDS: it says that its disk is nearly full before it is full."""
-DISK_LOW_FRACTION = 0.05
+DISK_LOW_FRACTION = 0.2
 DISK_ROOM_FACTOR = 1.5
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 

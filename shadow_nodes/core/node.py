@@ -15,7 +15,13 @@ from shadow_nodes.core.replica import Replica, Results
 from shadow_nodes.core.store import LogEntry, ReplicaRecord, ShardWrite, Store
 from shadow_nodes.protocol.commands import ShardKey
 from shadow_nodes.protocol.errors import ProtocolError
-from shadow_nodes.protocol.limits import HEARTBEAT_INTERVAL_MS, PROTOCOL_VERSION, SILENCE_BOUND_MS
+from shadow_nodes.protocol.limits import (
+    CHECKPOINT_LOG_BYTES_MAX,
+    HEARTBEAT_INTERVAL_MS,
+    KIB,
+    PROTOCOL_VERSION,
+    SILENCE_BOUND_MS,
+)
 from shadow_nodes.protocol.messages import (
     NO_TOKEN,
     Append,
@@ -45,6 +51,10 @@ from shadow_nodes.protocol.messages import (
     ToNode,
     Welcome,
 )
+
+SPARING_CHECKPOINT_BYTES = 256 * KIB
+"""While the disk is nearly full: a shard that is written to is checkpointed when so much was applied since the last, and
+its log erased up to there, so that what clients delete soon makes room."""
 
 LinkId = int
 Send = tuple[LinkId, ToManager]
@@ -355,10 +365,12 @@ class NodeCore:
     def measured(self, load: Load) -> None:
         """What the node reports of itself. While its disk is nearly full it keeps no more log than it must."""
         if load.has_room != self.load.has_room:
-            retained_bytes = self.config.log_retained_bytes if load.has_room else 0
             for replica in self.replicas.values():
-                replica.retain_log(retained_bytes)
-                if replica.dirty:
+                if load.has_room:
+                    replica.retain_log(self.config.log_retained_bytes, CHECKPOINT_LOG_BYTES_MAX)
+                else:
+                    replica.retain_log(0, SPARING_CHECKPOINT_BYTES)
+                if replica.trimming:
                     self._dirty[replica.shard] = replica
         self.load = load
 

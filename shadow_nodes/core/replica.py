@@ -72,6 +72,7 @@ class Replica:
         self.quarantined = ""
         self._store = store
         self._log_retained_bytes = log_retained_bytes
+        self._checkpoint_log_bytes = CHECKPOINT_LOG_BYTES_MAX
         self._write: ShardWrite | None = None
         self._writing_from: int | None = None
         """The first entry of the write that is under way: the store may still hold another in its place."""
@@ -310,12 +311,17 @@ class Replica:
         return self._write
 
     @property
+    def trimming(self) -> bool:
+        """Whether log entries are to be erased."""
+        return self._write is not None and self._write.trim is not None
+
+    @property
     def dirty(self) -> bool:
         return self._write is not None or self._checkpoint_due()
 
     def _checkpoint_due(self) -> bool:
         return not self.installing and (
-            self.machine.changed_rows() >= CHECKPOINT_ROWS_MAX or self._log_bytes >= CHECKPOINT_LOG_BYTES_MAX
+            self.machine.changed_rows() >= CHECKPOINT_ROWS_MAX or self._log_bytes >= self._checkpoint_log_bytes
         )
 
     def take_write(self) -> ShardWrite | None:
@@ -340,15 +346,19 @@ class Replica:
         self._log_bytes = 0
         self._trim_segments()
 
-    def retain_log(self, retained_bytes: int) -> None:
-        """Applied and checkpointed entries are kept up to this from now on; the newest checkpoint's always."""
+    def retain_log(self, retained_bytes: int, checkpoint_bytes: int) -> None:
+        """Applied and checkpointed entries are kept up to ``retained_bytes`` from now on, and a checkpoint is made when
+        the log beyond the last has ``checkpoint_bytes``."""
         self._log_retained_bytes = retained_bytes
+        self._checkpoint_log_bytes = checkpoint_bytes
         if not self.installing:
             self._trim_segments()
 
     def _trim_segments(self) -> None:
+        """With nothing to be retained, up to the newest checkpoint; else that one's entries always stay."""
+        kept = 1 if self._log_retained_bytes else 0
         retained = sum(size for _, size in self._segments)
-        while len(self._segments) > 1 and retained > self._log_retained_bytes:
+        while len(self._segments) > kept and retained > self._log_retained_bytes:
             position, size = self._segments.popleft()
             retained -= size
             self._pending().trim = position

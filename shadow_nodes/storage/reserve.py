@@ -14,9 +14,9 @@ from pathlib import Path
 from shadow_nodes.protocol.limits import MIB
 
 RESERVE = "reserve"
-RESERVE_BYTES_MAX = 16 * MIB
-"""Room for the write-ahead log's usual size (4 MiB) a few times over."""
-RESERVE_FRACTION = 0.02
+RESERVE_BYTES_MAX = 32 * MIB
+"""Room for a shard's checkpoint (CHECKPOINT_LOG_BYTES_MAX) in the write-ahead log and in the database."""
+RESERVE_FRACTION = 0.05
 """Of a small disk, no more than this."""
 
 

@@ -171,4 +171,4 @@ def test_room_is_said_to_be_back_only_when_there_is_well_enough() -> None:
     assert not has_room(low - 1, total, True)
     assert not has_room(low, total, False)
     assert has_room(int(low * DISK_ROOM_FACTOR), total, False)
-    assert has_room(2 * MIB, 32 * MIB, True), "of a small disk a fraction is enough"
+    assert has_room(7 * MIB, 32 * MIB, True), "of a small disk a fraction is enough"
