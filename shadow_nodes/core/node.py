@@ -53,8 +53,8 @@ from shadow_nodes.protocol.messages import (
 )
 
 SPARING_CHECKPOINT_BYTES = 256 * KIB
-"""While the disk is nearly full: a shard that is written to is checkpointed when so much was applied since the last, and
-its log erased up to there, so that what clients delete soon makes room."""
+"""While the disk is nearly full, a shard that is written to is checkpointed when so much was applied since the last, and
+its log erased up to there: so what clients delete soon makes room."""
 
 LinkId = int
 Send = tuple[LinkId, ToManager]

@@ -17,6 +17,9 @@ from shadow_nodes.protocol.limits import LOG_RETAINED_BYTES_DEFAULT
 from shadow_nodes.protocol.messages import Load, ToManager, ToNode
 from shadow_nodes.storage.memory import MemoryStore
 
+LEASE_MS = 1 << 40
+"""Sessions do not end by themselves."""
+
 if TYPE_CHECKING:
     from tests.scenarios.engine import World
 
@@ -139,6 +142,7 @@ class Manager:
         self.life += 1
         self.core = ManagerCore(CoreConfig(self.name, 100 * self.number + self.life, self.region), self)
         self.watch = MemoryWatch(self.world.etcd)
+        self.lease = self.world.etcd.grant(LEASE_MS, self.world.ms)
         self._looking = False
 
     @property
@@ -220,7 +224,7 @@ class Manager:
             if not world.etcd.available:
                 unknown()
                 return
-            outcome = world.etcd.transact(transaction)
+            outcome = world.etcd.transact(transaction, self.lease)
             text = world.words.outcome(transaction, outcome)
             world.post("etcd", self.name, text, lambda: answer(outcome), unknown)
 

@@ -179,8 +179,10 @@ class Words:
 
     # --- with etcd
 
-    def transaction(self, transaction: Transaction) -> str:
+    def transaction(self, transaction: Transaction) -> str | None:
         records = [change for change in transaction.changes if isinstance(change, Put)]
+        if _is_routine(transaction):
+            return None
         if not records:
             return "read the record"
         return " ".join(self._put(change, transaction) for change in records)
@@ -193,7 +195,9 @@ class Words:
             return f"node {decode_record(NodeRecord, change.key, change.value).node}"
         return change.key
 
-    def outcome(self, transaction: Transaction, outcome: Outcome) -> str:
+    def outcome(self, transaction: Transaction, outcome: Outcome) -> str | None:
+        if _is_routine(transaction):
+            return None
         found = [
             f"revision {item.mod_revision}: {self.record(decode_record(ShardRecord, item.key, item.value))}"
             for item in outcome.found.values()
@@ -208,6 +212,11 @@ class Words:
         owner = record.owner.manager if record.owner is not None else "nobody"
         members = " ".join(replica.incarnation for replica in record.replicas)
         return f"epoch {record.epoch} {owner}, primary {record.primary}, set {members} (version {record.version})"
+
+
+def _is_routine(transaction: Transaction) -> bool:
+    """What managers publish every while."""
+    return any(isinstance(change, Put) and change.key.startswith("latency/") for change in transaction.changes)
 
 
 def log_line(entries: list[LogEntry], committed_seq: int) -> str:

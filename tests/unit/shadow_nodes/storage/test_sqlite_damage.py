@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from shadow_nodes.core.store import Checkpoint, LogEntry, RowChanges, ShardWrite, Store
-from shadow_nodes.protocol.errors import CorruptError
+from shadow_nodes.protocol.errors import CorruptError, NoRoomError
 from shadow_nodes.protocol.messages import Position, Token
 from shadow_nodes.storage.mark import LogState, MarkValue, encode_mark
 from shadow_nodes.storage.sqlite import SqliteStore, open_or_replace
@@ -263,7 +263,7 @@ def write_until_full(store: Store) -> None:
 def test_a_full_disk_does_not_condemn_the_store(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path)
     store._writer.execute("PRAGMA max_page_count = 1")
-    with pytest.raises(OSError, match="full"):
+    with pytest.raises(NoRoomError):
         write_until_full(store)
     store.close()
     store, replaced = open_or_replace(tmp_path)
