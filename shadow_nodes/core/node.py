@@ -53,7 +53,7 @@ from shadow_nodes.protocol.messages import (
 )
 
 SPARING_CHECKPOINT_BYTES = 256 * KIB
-"""While the disk is nearly full, a shard that is written to is checkpointed when so much was applied since the last, and
+"""While the disk is nearly full, a shard that is written to is checkpointed when so much was applied since then, and
 its log erased up to there: so what clients delete soon makes room."""
 
 LinkId = int
