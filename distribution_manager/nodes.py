@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http
 import logging
-from typing import Any, Final
+from typing import Final
 
-import aiohttp
 import msgspec
 
 from distribution_manager.config import NAME_PATTERN
@@ -21,11 +21,10 @@ from distribution_manager.coordination.interface import Coordination
 from distribution_manager.core.metadata import NodeRecord, ShardRecord, decode_record, encode_record, node_key
 from distribution_manager.core.transactions import Compare, Put, Remove, Transaction
 from distribution_manager.driver import Driver
-from distribution_manager.links.settings import LinkSettings
+from shadow_nodes.peer_http import PeerHttp
 from shadow_nodes.protocol.addresses import parse_peer
 from shadow_nodes.protocol.errors import ProtocolError, ShadowQError
 from shadow_nodes.protocol.joining import IDENTITY_PATH, Announcement, Identity
-from shadow_nodes.resolve import Endpoint, Resolver
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +39,11 @@ class RefusedError(ShadowQError):
 
 
 class Nodes:
-    def __init__(
-        self, driver: Driver, coordination: Coordination, resolver: Resolver, settings: LinkSettings, cluster: str
-    ) -> None:
+    def __init__(self, driver: Driver, coordination: Coordination, peers: PeerHttp, cluster: str) -> None:
         self._driver = driver
         self._directory = driver.core.directory
         self._coordination = coordination
-        self._resolver = resolver
-        self._settings = settings
+        self._peers = peers
         self._cluster = cluster
 
     async def join(self, announcement: Announcement) -> bool:
@@ -104,7 +100,7 @@ class Nodes:
             while True:
                 seconds = INTRODUCTION_SECONDS
                 with contextlib.suppress(OSError, ProtocolError):
-                    targets, seconds = await self._resolver.targets(address)
+                    targets, seconds = await self._peers.resolver.targets(address)
                     for target in targets:
                         if target not in introductions:
                             introductions[target] = asyncio.create_task(self._introduce(target))
@@ -167,27 +163,14 @@ class Nodes:
 
     async def _identity_at(self, address: str) -> Identity:
         """Raises RefusedError where nobody answers there who knows the secret."""
-        reason = "it stands for no address"
         try:
-            for endpoint in await self._resolver.resolve(address):
-                try:
-                    return await self._ask_identity(endpoint)
-                except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError) as error:
-                    reason = str(error) or type(error).__name__
-        except (OSError, ProtocolError) as error:
+            status, body = await self._peers.ask(address, "GET", IDENTITY_PATH, IDENTITY_SECONDS_MAX)
+            reason = f"it answers {status}"
+            if status == http.HTTPStatus.OK:
+                return msgspec.json.decode(body, type=Identity)
+        except (OSError, msgspec.MsgspecError) as error:
             reason = str(error)
         raise RefusedError(
             f"this manager cannot reach the node at {address} ({reason}): "
             "is that its --advertise address, and has it the same secret?"
         )
-
-    async def _ask_identity(self, endpoint: Endpoint) -> Identity:
-        tls = self._settings.client_tls
-        security: dict[str, Any] = {} if tls is None else {"ssl": tls, "server_hostname": endpoint.name}
-        url = endpoint.url("http" if tls is None else "https", IDENTITY_PATH)
-        timeout = aiohttp.ClientTimeout(total=IDENTITY_SECONDS_MAX)
-        async with (
-            aiohttp.ClientSession(headers=self._settings.headers, timeout=timeout) as session,
-            session.get(url, raise_for_status=True, **security) as response,
-        ):
-            return msgspec.json.decode(await response.read(), type=Identity)

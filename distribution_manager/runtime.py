@@ -39,6 +39,7 @@ from distribution_manager.tls import Certificates
 from distribution_manager.undertaker import Undertaker
 from shadow_nodes.collector import Collector
 from shadow_nodes.logs import log_to_stderr
+from shadow_nodes.peer_http import PeerHttp
 from shadow_nodes.protocol.addresses import Address
 from shadow_nodes.protocol.errors import OutcomeUnknownError, RejectedError
 from shadow_nodes.protocol.handles import SESSION_BITS
@@ -76,10 +77,12 @@ class Manager:
             self.links,
             Resolver(tuple(map(str, config.dns_server))),
         )
-        self.nodes = Nodes(self.driver, self.coordination, self.driver.resolver, self.links, config.cluster)
+        self.peers = PeerHttp(self.driver.resolver, secret, self.links.client_tls)
+        self.nodes = Nodes(self.driver, self.coordination, self.peers, config.cluster)
         self.backend = CoreBackend(self.driver, self.coordination)
         self.metrics = Metrics(self.driver.core)
-        self.admin = AdminApi(self.driver, self.metrics, secret, self._etcd_state)
+        self.metrics.show_stale_names(lambda: self.driver.resolver.stale + self.coordination.stale_names)
+        self.admin = AdminApi(self.driver, self.metrics, secret, self._etcd_state, self.peers)
         self._tasks: set[asyncio.Task[None]] = set()
         self._runners: list[web.BaseRunner] = []
         self.sqs = SqsConfig(

@@ -10,6 +10,8 @@ from shadow_nodes.storage.directory import write_durably
 
 NAME_FILE = "name"
 SUFFIX_BYTES = 3
+REGION_CHARACTERS = 48
+"""Of the region in a new name: a name has 63 characters at most."""
 
 
 def settle_name(settings: NodeSettings) -> NodeSettings:
@@ -21,7 +23,7 @@ def settle_name(settings: NodeSettings) -> NodeSettings:
     try:
         settings.data.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            name = settings.node or f"node-{settings.region}-{secrets.token_hex(SUFFIX_BYTES)}"[:63]
+            name = settings.node or f"node-{settings.region[:REGION_CHARACTERS]}-{secrets.token_hex(SUFFIX_BYTES)}"
             write_durably(path, f"{name}\n".encode())
         stored = path.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

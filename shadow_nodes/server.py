@@ -22,6 +22,7 @@ from shadow_nodes.driver import Driver
 from shadow_nodes.joining import Joining
 from shadow_nodes.load import LOAD_INTERVAL_SECONDS, LoadMeter
 from shadow_nodes.metrics import NodeMetrics
+from shadow_nodes.peer_http import PeerHttp
 from shadow_nodes.protocol.addresses import Address
 from shadow_nodes.protocol.bearer import bearer_headers, knows_secret
 from shadow_nodes.protocol.errors import ProtocolError
@@ -111,7 +112,7 @@ class NodeServer:
             address = self.settings.advertise or Address(self.settings.listen.host, self.port)
             announcement = Announcement(identity=self._identity(), address=str(address))
             managers = tuple(map(str, self.settings.join))
-            self.joining = Joining(announcement, managers, self._resolver, authorization, tls)
+            self.joining = Joining(announcement, managers, PeerHttp(self._resolver, self._secret, tls))
             self._announcing = asyncio.create_task(self.joining.run(), name="joining")
 
     async def stop(self) -> None:
@@ -248,6 +249,7 @@ class NodeServer:
             "store_bytes": ("Bytes of the store on disk", self._store.size_bytes),
             "store_replaced": ("1: the store was damaged and made anew at the start", lambda: bool(self._replaced)),
             "writes_inline": ("1: writes run on the loop; 0: in a thread", lambda: driver.pace.inline),
+            "dns_stale": ("DNS answers used beyond their time", lambda: self._resolver.stale if self._resolver else 0),
             "cpu": ("Share of one core used", lambda: core.load.cpu),
             "memory_bytes": ("Resident memory", lambda: core.load.memory_bytes),
             "disk_free": ("Free share of the disk under the data", lambda: core.load.disk_free),

@@ -66,6 +66,11 @@ class EtcdCoordination:
     def session(self) -> int | None:
         return self._session.lease
 
+    @property
+    def stale_names(self) -> int:
+        """Questions to DNS whose last answer is used beyond its time."""
+        return self._names.stale
+
     def on_session(self, callback: Callable[[int], None]) -> None:
         self._session.on_session(callback)
 

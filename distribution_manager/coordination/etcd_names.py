@@ -31,6 +31,10 @@ class EtcdNames:
         self._connections: Connections | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
+    @property
+    def stale(self) -> int:
+        return self._resolver.stale
+
     async def start(self, connections: Connections) -> None:
         self._connections = connections
         for name in self._found:

@@ -12,6 +12,7 @@ from distribution_manager.core.metadata import QueueMetadata, ShardRecord
 from distribution_manager.operator.geography import GeographyApi
 from distribution_manager.operator.metrics import Metrics
 from distribution_manager.operator.promotion import PromotionApi
+from shadow_nodes.peer_http import PeerHttp
 from shadow_nodes.protocol.bearer import knows_secret
 from shadow_nodes.protocol.messages import Inspected, Inspection
 
@@ -30,7 +31,15 @@ class Inspector(Protocol):
 class AdminApi:
     """``etcd``: a function that says how etcd is. ``stopping``: turns readiness off."""
 
-    def __init__(self, inspector: Inspector, metrics: Metrics, secret: str, etcd: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        inspector: Inspector,
+        metrics: Metrics,
+        secret: str,
+        etcd: Callable[[], dict[str, Any]],
+        peers: PeerHttp,
+    ) -> None:
+        self._peers = peers
         self.stopping = False
         self._inspector = inspector
         self._core = inspector.core
@@ -44,8 +53,8 @@ class AdminApi:
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics_page)
         app.router.add_get("/admin/status", self._status)
-        GeographyApi(self._core, self._secret).add_to(app)
-        app.router.add_post("/admin/promote", PromotionApi(self._inspector, self._secret).handle)
+        GeographyApi(self._core, self._peers).add_to(app)
+        app.router.add_post("/admin/promote", PromotionApi(self._inspector, self._peers).handle)
 
     @web.middleware
     async def _authorize(

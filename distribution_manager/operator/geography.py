@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import http
 from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
-import aiohttp
+import msgspec
 from aiohttp import web
 
 from distribution_manager.core.atlas import Measured, median_way
@@ -15,6 +16,7 @@ from distribution_manager.core.latency import effective_ms
 from distribution_manager.core.manager import ManagerCore
 from distribution_manager.core.metadata import QueueMetadata, ShardRecord
 from distribution_manager.core.placement import NotEnoughRegionsError, Placement, Site, Wishes, placements, why_not
+from shadow_nodes.peer_http import PeerHttp
 
 CANDIDATES_SHOWN_MAX = 10
 OWNER_SECONDS_MAX = 3.0
@@ -24,9 +26,9 @@ Row = dict[str, Any]
 
 
 class GeographyApi:
-    def __init__(self, core: ManagerCore, secret: str) -> None:
+    def __init__(self, core: ManagerCore, peers: PeerHttp) -> None:
         self._core = core
-        self._headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+        self._peers = peers
 
     def add_to(self, app: web.Application) -> None:
         app.router.add_get("/admin/latency", self._latency)
@@ -97,15 +99,13 @@ class GeographyApi:
         owner = self._core.directory.managers.get(record.owner.manager if record.owner else "")
         if owner is None:
             return None
-        timeout = aiohttp.ClientTimeout(total=OWNER_SECONDS_MAX)
         parameters = {"queue": queue, "asked": "1"}
         try:
-            async with (
-                aiohttp.ClientSession(headers=self._headers, timeout=timeout, raise_for_status=True) as session,
-                session.get(f"http://{owner.address}/admin/explain", params=parameters) as response,
-            ):
-                return await response.json()
-        except (aiohttp.ClientError, TimeoutError, ValueError):
+            status, body = await self._peers.ask(
+                owner.address, "GET", "/admin/explain", OWNER_SECONDS_MAX, query=parameters
+            )
+            return msgspec.json.decode(body) if status == http.HTTPStatus.OK else None
+        except (OSError, msgspec.MsgspecError):
             return None
 
     def _explained(self, queue: QueueMetadata, record: ShardRecord) -> Row:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -52,6 +52,11 @@ class Metrics(Collector):
         self.registry.register(_CoreCollector(core))
         self.registry.register(self)
         core.on_commit = self.observe_commit
+
+    def show_stale_names(self, count: Callable[[], int]) -> None:
+        """``count``: of the questions to DNS whose last answer is used beyond its time."""
+        gauge = Gauge("shadowq_dns_stale", "DNS answers used beyond their time", registry=self.registry)
+        gauge.set_function(count)
 
     def observe_request(self, operation: str, code: str, seconds: float) -> None:
         """``code`` is "" for success."""

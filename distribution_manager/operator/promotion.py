@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Protocol
 
-import aiohttp
+import msgspec
 from aiohttp import web
 
 from distribution_manager.core import causes
 from distribution_manager.core.manager import ManagerCore
 from distribution_manager.core.metadata import ShardRecord
 from distribution_manager.core.owner import Phase
-from shadow_nodes.protocol.bearer import bearer_headers
+from shadow_nodes.peer_http import PeerHttp
 from shadow_nodes.protocol.commands import ShardKey
 
 POLL_SECONDS = 0.02
@@ -29,10 +29,10 @@ class Promoter(Protocol):
 
 
 class PromotionApi:
-    def __init__(self, promoter: Promoter, secret: str) -> None:
+    def __init__(self, promoter: Promoter, peers: PeerHttp) -> None:
         self._promoter = promoter
         self._core = promoter.core
-        self._headers = bearer_headers(secret)
+        self._peers = peers
 
     async def handle(self, request: web.Request) -> web.Response:
         name, region = request.query.get("queue", ""), request.query.get("to", "")
@@ -80,15 +80,10 @@ class PromotionApi:
         if owner is None or "asked" in request.query or owner.manager == self._core.config.manager:
             return "the queue has no owner just now: use it once, then try again"
         parameters = {**request.query, "asked": "1"}
-        timeout = aiohttp.ClientTimeout(total=WAIT_SECONDS_MAX)
         try:
-            async with (
-                aiohttp.ClientSession(headers=self._headers, timeout=timeout) as session,
-                session.post(f"http://{owner.address}/admin/promote", params=parameters) as response,
-            ):
-                body: dict[str, Any] = await response.json()
-                return str(body.get("error", ""))
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            _, body = await self._peers.ask(owner.address, "POST", "/admin/promote", WAIT_SECONDS_MAX, query=parameters)
+            return str(msgspec.json.decode(body, type=dict[str, Any]).get("error", ""))
+        except (OSError, msgspec.MsgspecError) as error:
             return f"the owner, {owner.manager}, does not answer: {error}"
 
     async def _arrival(self, shard: ShardKey, node: str, region: str) -> str:

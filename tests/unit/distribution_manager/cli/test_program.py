@@ -13,7 +13,7 @@ from distribution_manager.cli import local, processes
 from distribution_manager.cli.arguments import FAILED, MISUSED
 from distribution_manager.config import ManagerConfig
 from distribution_manager.drills.commands import Commands
-from distribution_manager.drills.plan import PORT_DEFAULT, plan
+from distribution_manager.drills.plan import PORT_DEFAULT, add_region, plan
 from distribution_manager.drills.state import ClusterError, make_secret, read_secret
 
 
@@ -74,6 +74,28 @@ def test_another_port_for_a_stored_cluster() -> None:
     stored = plan(None, ["a", "b"], 9324)
     moved = plan(stored, None, 9400)
     assert [moved.members[f"manager-{region}"].ports["client"] for region in "ab"] == [9400, 9401]
+
+
+def test_a_region_more() -> None:
+    state = plan(None, ["a", "b"], 9324)
+    assert add_region(state, "c") == ["node-c", "manager-c"]
+    assert state.regions == ["a", "b", "c"]
+    assert plan(state, ["a", "b", "c"], None) is state
+    for member in state.members.values():
+        member.ports = {name: port or 9999 for name, port in member.ports.items()}
+    node = Commands().command(state, state.members["node-c"], Path("data"))
+    assert node[node.index("--join") + 1].count("127.0.0.1:") == 3
+    assert "--join" not in Commands().command(state, state.members["node-a"], Path("data"))
+    manager = Commands().command(state, state.members["manager-c"], Path("data"))
+    assert manager[manager.index("--nodes") + 1] == "", "its node joins by itself"
+
+
+@pytest.mark.parametrize(("region", "text"), [("a", "different names"), ("a b", "not a region's name")])
+def test_a_region_refused(region: str, text: str) -> None:
+    state = plan(None, ["a", "b"], 9324)
+    with pytest.raises(ClusterError, match=text):
+        add_region(state, region)
+    assert state.regions == ["a", "b"]
 
 
 def test_every_setting_is_an_option() -> None:
