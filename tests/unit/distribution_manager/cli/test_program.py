@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shlex
 from dataclasses import fields
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from distribution_manager.config import ManagerConfig
 from distribution_manager.drills.commands import Commands
 from distribution_manager.drills.plan import PORT_DEFAULT, add_region, plan
 from distribution_manager.drills.state import ClusterError, make_secret, read_secret
+from shadow_nodes.config import parse_arguments
 
 
 def test_defaults() -> None:
@@ -96,6 +98,20 @@ def test_a_region_refused(region: str, text: str) -> None:
     with pytest.raises(ClusterError, match=text):
         add_region(state, region)
     assert state.regions == ["a", "b"]
+
+
+def test_the_commands_of_the_page_on_joining_parse() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "joining.md").read_text()
+    commands = [shlex.split(line)[1:] for line in page.splitlines() if line.startswith("shadowq ")]
+    assert [command[0] for command in commands] == ["node", "manager"]
+    node = parse_arguments(commands[0][1:])
+    assert (str(node.join[0]), str(node.advertise)) == ("_shadowq-link._tcp.example.org", "node-1.example.org:7600")
+    options = vars(cli.build_parser().parse_args(commands[1]))
+    config = ManagerConfig.from_text({**options, "secret_file": __file__})
+    assert (str(config.etcd[0]), str(config.link_address)) == (
+        "_etcd-client._tcp.example.org",
+        "manager-1.example.org:9424",
+    )
 
 
 def test_every_setting_is_an_option() -> None:
