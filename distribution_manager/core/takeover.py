@@ -149,6 +149,9 @@ class Takeover:
         """An answer counts where the store is the one in the set: another has forgotten what it promised."""
         if self.step not in {Step.FENCE, Step.FETCH} or message.token != self.record.token:
             return
+        if self.step is Step.FETCH and node == self._best and not _same_log(message, self.fenced[node]):
+            self._begin_fence()  # the chosen log is gone with its store
+            return
         self.fenced[node] = message
         now_ms = self._around.now.monotonic_ms
         asked_ms = self._fence_asked_ms.get(node, now_ms)
@@ -277,3 +280,7 @@ class Takeover:
     def time_floor_ms(self) -> int:
         """No entry may be stamped before this: the newest of the logs that were chosen from."""
         return self._floor_ms
+
+
+def _same_log(one: Fenced, other: Fenced) -> bool:
+    return (one.incarnation, one.last) == (other.incarnation, other.last)

@@ -67,7 +67,9 @@ class World:
         self.network = Network(self)
         self.cluster = Cluster()
         self.watch = Watch(self)
-        self.history = History(skew_ms=2 * plan.skew_ms, window_ms=plan.bounds.get("window_ms", 300_000))
+        run_ms = (plan.load_us + SETTLE_US + DRAIN_US) // MS
+        apart_ms = 2 * plan.skew_ms + int(2 * plan.drift * run_ms)
+        self.history = History(skew_ms=apart_ms, window_ms=plan.bounds.get("window_ms", 300_000))
         self.history.may_fall_short = plan.bounds.get("expire_per_entry", 1_000) < 1_000
         self.nodes = {name: NodeProcess(self, name, region) for name, region in plan.nodes.items()}
         self.managers = {name: ManagerProcess(self, name, region) for name, region in plan.managers.items()}

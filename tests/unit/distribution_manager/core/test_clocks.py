@@ -24,4 +24,10 @@ def test_a_replica_alone_is_not_believed() -> None:
 
 
 def test_the_median_where_no_two_agree() -> None:
-    assert agreed_offset([(0, 2), (100, 102), (500, 500)], 500) == 101
+    assert agreed_offset([(0, 2), (100, 102), (500, 500)], 500) == 102
+
+
+def test_a_late_answer_is_not_taken_at_its_middle_where_no_two_agree() -> None:
+    """It was 2,400 ms on its way: any time in that is as near to the two others, and ours tells which."""
+    assert agreed_offset([(60_000, 60_007), (160, 2_560), (-9, -9)], -9) == 160
+    assert agreed_offset([(60_000, 60_007), (160, 2_560), (1_000, 1_000)], 1_000) == 1_000
