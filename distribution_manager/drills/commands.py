@@ -14,7 +14,10 @@ PEER_NAME = "etcd"
 
 
 class Commands:
-    """Programs and arguments, the program as a path."""
+    """Programs and arguments, the program as a path. ``manager_settings``: arguments for every manager as well."""
+
+    def __init__(self, manager_settings: Iterable[str] = ()) -> None:
+        self._manager_settings = tuple(manager_settings)
 
     def command(self, state: ClusterState, member: Member, data_dir: Path) -> list[str]:
         """Raises ClusterError."""
@@ -77,7 +80,8 @@ class Commands:
             "nodes": self.node_addresses(nodes),
             "secret-file": str(data_dir / SECRET_FILE),
         }
-        return [sys.executable, "-m", "distribution_manager", "manager", *_arguments(options)]
+        settings = [*_arguments(options), *self._manager_settings]
+        return [sys.executable, "-m", "distribution_manager", "manager", *settings]
 
     def node_addresses(self, nodes: Iterable[Member]) -> str:
         """Where managers find these nodes."""

@@ -143,9 +143,31 @@ class LocalCluster:
         """What a node or manager answers to a GET of JSON at ``path``; None when it does not."""
         return probes.get_json(self.member(name).ports["link"], path, timeout_s, read_secret(self.data_dir))
 
-    def promote(self, queue: str, region: str) -> dict[str, Any]:
+    def promote(self, queue: str, region: str, **more: str) -> dict[str, Any]:
         """Moves a queue's primary and owner to a region, by way of any manager. Raises ClusterError, saying why not."""
-        return self._post(f"/admin/promote?{urlencode({'queue': queue, 'to': region})}", f"{queue} was not promoted")
+        query = urlencode({"queue": queue, "to": region, **more})
+        return self._post(f"/admin/promote?{query}", f"{queue} was not promoted")
+
+    def drain(self, name: str, *, undo: bool = False) -> dict[str, Any]:
+        """Begins to drain a node or region, or ends that; see look_at_drain. Raises ClusterError, saying why not."""
+        return self._post(f"/admin/drain?{urlencode({'name': name, 'undo': int(undo)})}", f"{name} is not drained")
+
+    def look_at_drain(self, name: str) -> dict[str, Any]:
+        """How far the draining is: core/draining.py's Drained. Raises ClusterError."""
+        return self._get(f"/admin/drain?{urlencode({'name': name})}")
+
+    def rebalancing(self) -> list[dict[str, str]]:
+        """The promotions that would spread primaries: core/balance.py's steps. Raises ClusterError."""
+        steps: list[dict[str, str]] = self._get("/admin/rebalance")["steps"]
+        return steps
+
+    def _get(self, path: str) -> dict[str, Any]:
+        """What the first manager that answers says. Raises ClusterError."""
+        for name in (name for name in self.names if self.member(name).kind == "manager"):
+            answer = self.ask(name, path, ADMIN_TIMEOUT_S)
+            if answer is not None:
+                return dict(answer)
+        raise ClusterError(f"no manager answers: start the cluster with: shadowq up --data {self.data_dir}")
 
     def forget(self, node: str) -> None:
         """Takes away the record of a node that is gone for good. Raises ClusterError, saying why not."""

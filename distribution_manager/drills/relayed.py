@@ -28,7 +28,8 @@ LOG_FILE: Final = "relay.log"
 class _RelayedCommands(Commands):
     """Processes are advertised at the relay's ports."""
 
-    def __init__(self) -> None:
+    def __init__(self, manager_settings: Iterable[str]) -> None:
+        super().__init__(manager_settings)
         self.listens: dict[str, int] = {}
         """The relay's port for each process, by name."""
 
@@ -44,9 +45,15 @@ class RelayedCluster(LocalCluster):
     """``ways``: how far regions are apart, by ``relay.way_name``; change it with ``set_ways`` while it runs."""
 
     def __init__(
-        self, data_dir: Path, ways: Mapping[str, Way], *, regions: Iterable[str], port: int | None = 0
+        self,
+        data_dir: Path,
+        ways: Mapping[str, Way],
+        *,
+        regions: Iterable[str],
+        port: int | None = 0,
+        manager_settings: Iterable[str] = (),
     ) -> None:
-        self._relayed = _RelayedCommands()
+        self._relayed = _RelayedCommands(manager_settings)
         self._ways = dict(ways)
         self._targets: list[Target] = []
         self._relay: subprocess.Popen[bytes] | None = None

@@ -48,7 +48,7 @@ def render(report: Report) -> str:
     parts = [("etcd", "", report["etcd"].get("endpoint", ""), report["etcd"])]
     parts += [(each["name"], each["region"], each.get("address", ""), each) for each in report["nodes"]]
     parts += [(each["name"], each["region"], each.get("endpoint", ""), each) for each in report["managers"]]
-    rows = [(name, region, address, each["pid"] or "-", each["state"]) for name, region, address, each in parts]
+    rows = [(name, region, address, each["pid"] or "-", _state(each)) for name, region, address, each in parts]
     blocks = [table(("PROCESS", "REGION", "ADDRESS", "PID", "STATE"), rows)]
     if report["source"] is None:
         blocks.append("no manager answers: what queues there are is not known")
@@ -59,6 +59,10 @@ def render(report: Report) -> str:
             table(("QUEUE", "PRIMARY", "SHADOWS", "OWNER", "EPOCH", "APPLIED (LAG)"), _queues(report["queues"]))
         )
     return "\n\n".join(blocks)
+
+
+def _state(part: Report) -> str:
+    return f"{part['state']}, draining" if part.get("draining") else str(part["state"])
 
 
 def _ask(cluster: LocalCluster, managers: Iterable[Member]) -> tuple[str | None, Report]:

@@ -9,6 +9,8 @@ from aiohttp import web
 
 from distribution_manager.core.manager import ManagerCore
 from distribution_manager.core.metadata import QueueMetadata, ShardRecord
+from distribution_manager.operator.balance import BalanceApi
+from distribution_manager.operator.drain import DrainApi
 from distribution_manager.operator.geography import GeographyApi
 from distribution_manager.operator.metrics import Metrics
 from distribution_manager.operator.promotion import PromotionApi
@@ -55,6 +57,8 @@ class AdminApi:
         app.router.add_get("/admin/status", self._status)
         GeographyApi(self._core, self._peers).add_to(app)
         app.router.add_post("/admin/promote", PromotionApi(self._inspector, self._peers).handle)
+        DrainApi(self._inspector).add_to(app)
+        BalanceApi(self._core, self._peers).add_to(app)
 
     @web.middleware
     async def _authorize(
@@ -114,6 +118,7 @@ class AdminApi:
                 "endpoint": record.endpoint,
                 "pid": record.pid,
                 "state": "up" if name == core.config.manager or name in core.managers else "unreachable",
+                "draining": core.directory.region_draining(record.region),
             }
             for name, record in sorted(core.directory.managers.items())
         ]
@@ -125,6 +130,7 @@ class AdminApi:
             link = core.liveness.nodes.get(name)
             row: dict[str, Any] = {"name": name, "region": record.region, "address": record.address, "pid": record.pid}
             row["state"] = "up" if link is not None else "unreachable"
+            row["draining"] = core.directory.is_draining(name)
             if link is not None:
                 row["round_trip_ms"] = round(link.round_trip.smoothed_ms, 3)
                 row["disk_free"] = round(link.load.disk_free, 4)

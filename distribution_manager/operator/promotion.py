@@ -1,4 +1,4 @@
-"""``POST /admin/promote?queue=NAME&to=REGION``: moves a queue's primary and owner, without a failed call."""
+"""``POST /admin/promote?queue=NAME&to=REGION[&cause=balance]``: moves a queue's primary and owner."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aiohttp import web
 from distribution_manager.core import causes
 from distribution_manager.core.manager import ManagerCore
 from distribution_manager.core.metadata import ShardRecord
-from distribution_manager.core.owner import Phase
+from distribution_manager.core.owner import Phase, ShardOwner
 from shadow_nodes.peer_http import PeerHttp
 from shadow_nodes.protocol.commands import ShardKey
 
@@ -60,16 +60,25 @@ class PromotionApi:
             return f"no replica is in {region!r}; there are some in {', '.join(sorted(regions.values()))}"
         for _ in range(OWNER_POLLS_MAX):
             owner = self._core.owners.get(shard)
+            if owner is None and record.owner is not None and record.owner.manager == self._core.config.manager:
+                owner = self._take(shard)
             if owner is None:
                 reason = await self._ask_owner(record, request)
                 break
             self._promoter.enter()
-            reason = self._core.handoffs.promote(shard, node, causes.BY_HAND)
+            cause = causes.BALANCE if request.query.get("cause") == causes.BALANCE else causes.BY_HAND
+            reason = self._core.handoffs.promote(shard, node, cause)
             if owner.phase is Phase.SERVING:
                 break
             await asyncio.sleep(POLL_SECONDS)
             record, _ = self._core.directory.shards.get(shard, (record, 0))
         return reason or await self._arrival(shard, node, region)
+
+    def _take(self, shard: ShardKey) -> ShardOwner | None:
+        """A queue that nobody has used since this manager was made its owner is taken, so as to be moved."""
+        self._promoter.enter()
+        self._core.take(shard)
+        return self._core.owners.get(shard)
 
     def _region(self, node: str) -> str:
         record = self._core.directory.nodes.get(node)
