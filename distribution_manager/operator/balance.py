@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import http
+
 import msgspec
 from aiohttp import web
 
