@@ -17,7 +17,7 @@ from distribution_manager.core.moves import MoveTask
 from distribution_manager.core.placement import NotEnoughRegionsError, placements
 from distribution_manager.core.transactions import Outcome, Remove, Transaction
 from distribution_manager.driver import Driver
-from distribution_manager.sqs.backend import ChangedMeanwhile, Executed, NameTaken, QueueGone, Unavailable, Unsupported
+from distribution_manager.sqs.backend import ChangedMeanwhile, Executed, NameTaken, QueueGone, Unavailable
 from shadow_nodes.protocol.commands import Command, Configure, Seal, Summary
 from shadow_nodes.protocol.errors import OutcomeUnknownError, RejectedError
 
@@ -121,11 +121,6 @@ class CoreBackend:
         changes = dict(attributes or {})
         factor = changes.pop(SHADOW_FACTOR, None)
         shadow_factor = None if factor is None else int(factor)
-        if shadow_factor not in (None, queue.shadow_factor):
-            # the record of its replicas would stay as it is: see membership.py for the changes that are made to it
-            raise Unsupported(
-                f"{SHADOW_FACTOR} is {queue.shadow_factor} since the queue was created, and cannot be changed."
-            )
         try:
             after = await self._run(
                 lambda: procedures.change_queue(

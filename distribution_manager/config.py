@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from distribution_manager.core.limits import HEAL_AFTER_MS_DEFAULT
 from shadow_nodes.protocol.addresses import Address, parse_address, parse_dns_servers, parse_peer, parse_peers
 from shadow_nodes.protocol.limits import MIB
 
@@ -130,6 +131,12 @@ class ManagerConfig:
     link_tls_key: Path | None = field(default=None, metadata=_about("key (PEM) of link-tls-cert", Path))
     link_tls_ca: Path | None = field(
         default=None, metadata=_about("authority (PEM) of the certificates of nodes and managers", Path)
+    )
+
+    # healing
+    heal_after_s: int = field(
+        default=HEAL_AFTER_MS_DEFAULT // 1000,
+        metadata=_about("seconds until a replica whose node is out of reach is replaced on another; 0: never", int),
     )
 
     # clients
@@ -310,7 +317,7 @@ class ManagerConfig:
                 f"link-listen: {self.link_listen} is not loopback, and would be open to strangers: "
                 "set secret-file or link-tls-cert, or allow-anonymous where the network keeps strangers out"
             )
-        for name in ("key_requests_per_second", "key_connections_max", "name_reuse_s"):
+        for name in ("key_requests_per_second", "key_connections_max", "name_reuse_s", "heal_after_s"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{_option(name)}: must not be negative")
         for name in ("connections_max", "head_timeout_s", "body_timeout_s", "idle_timeout_s"):

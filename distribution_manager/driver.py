@@ -321,7 +321,10 @@ def _log_ownership(event: str, owner: ShardOwner) -> None:
         log.info("owns a shard, after %d ms; its primary is %s", owner.took_ms, record.primary, extra=extra)
     elif event == "changed":
         replicas = ", ".join(replica.node for replica in record.replicas)
-        log.info("primary %s, replica set %d: %s", record.primary, record.version, replicas, extra=extra)
+        learner = f", and {record.learner} learns" if record.learner else ""
+        log.info("primary %s, replica set %d: %s%s", record.primary, record.version, replicas, learner, extra=extra)
+    elif event == "short":
+        log.warning("lacks replicas, and no other node in reach can take one", extra=extra)
     else:
         log.info("owns a shard no more", extra=extra)
 

@@ -71,7 +71,7 @@ class Manager:
         self.links = self._link_settings(secret)
         self.coordination = EtcdCoordination(_etcd_settings(config))
         self.driver = Driver(
-            CoreConfig(config.name, self.life, config.region, _promotion(config)),
+            CoreConfig(config.name, self.life, config.region, _promotion(config), config.heal_after_s * 1000),
             config.cluster,
             self.coordination,
             self.links,

@@ -20,6 +20,9 @@ from shadow_nodes.protocol.limits import LOG_RETAINED_BYTES_DEFAULT, MIB
 NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 """Names become parts of etcd keys, file names and metric labels."""
 LOG_RETAINED_BYTES_MIN: Final = 1 * MIB
+COPY_BYTES_PER_SECOND_DEFAULT: Final = 32 * MIB
+COPY_BYTES_PER_SECOND_MIN: Final = 1 * MIB
+"""Slower, and a source would give a copier up that takes the largest part it may be sent: see replica_routes.py."""
 SECRET_BYTES_MIN: Final = 16
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
@@ -71,6 +74,10 @@ class NodeSettings:
         default=LOG_RETAINED_BYTES_DEFAULT,
         metadata=_about("per shard: applied log entries kept for catch-up, audit and replay", parse=int),
     )
+    copy_bytes_per_second: int = field(
+        default=COPY_BYTES_PER_SECOND_DEFAULT,
+        metadata=_about("how fast this node copies replicas from other nodes, all together", parse=int),
+    )
     secret_file: Path | None = field(
         default=None, metadata=_about("file with the secret that managers and nodes share", parse=Path)
     )
@@ -99,6 +106,11 @@ class NodeSettings:
             not self.join or self.advertise is not None or not self.listen.is_wildcard,
             "advertise",
             f"is needed with join, since nobody can connect to listen {self.listen}",
+        )
+        _require(
+            self.copy_bytes_per_second >= COPY_BYTES_PER_SECOND_MIN,
+            "copy-bytes-per-second",
+            f"{self.copy_bytes_per_second} is less than {COPY_BYTES_PER_SECOND_MIN}",
         )
         _require((self.tls_cert is None) == (self.tls_key is None), "tls-cert", "goes with tls-key: give both or none")
         _require(self.tls_client_ca is None or self.tls_cert is not None, "tls-client-ca", "needs tls-cert and tls-key")

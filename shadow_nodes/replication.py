@@ -20,6 +20,7 @@ from shadow_nodes.core.node import Pull
 from shadow_nodes.core.store import Store
 from shadow_nodes.driver import Driver
 from shadow_nodes.metrics import NodeMetrics
+from shadow_nodes.pace import Pace
 from shadow_nodes.protocol.commands import ShardKey
 from shadow_nodes.protocol.errors import NoRoomError, ProtocolError
 from shadow_nodes.protocol.messages import Position
@@ -52,6 +53,7 @@ class Replication:
         headers: dict[str, str],
         tls: ssl.SSLContext | None,
         resolver: Resolver,
+        pace: Pace,
     ) -> None:
         self._driver = driver
         self._store = store
@@ -59,6 +61,7 @@ class Replication:
         self._headers = headers
         self._tls = tls
         self._resolver = resolver
+        self._pace = pace
         self._scheme = "http" if tls is None else "https"
         self._session: aiohttp.ClientSession | None = None
         self._running: dict[ShardKey, asyncio.Task[None]] = {}
@@ -147,10 +150,15 @@ class Replication:
                 raise BrokenStreamError(f"{response.status}: {(await response.text()).strip()}")
             return await self._take_snapshot(pull, response.content)
 
+    async def _next_part(self, stream: aiohttp.StreamReader) -> tuple[int, bytes]:
+        part = await read_part(stream)
+        await self._pace.take(len(part[1]))
+        return part
+
     async def _take_log(self, pull: Pull, stream: aiohttp.StreamReader) -> None:
         """Each part counts as soon as it has come. Raises BrokenStreamError, ProtocolError."""
         after_seq = pull.after_seq
-        while entries := unpack_log(await read_part(stream), after_seq):
+        while entries := unpack_log(await self._next_part(stream), after_seq):
             self._driver.guard_input(self._driver.core.pulled, pull, entries)
             self._driver.wake()
             after_seq = entries[-1].seq
@@ -183,7 +191,7 @@ class Replication:
         loop = asyncio.get_running_loop()
         count = 0
         while True:
-            part = unpack_snapshot(await read_part(stream))
+            part = unpack_snapshot(await self._next_part(stream))
             if isinstance(part, SnapshotHead):
                 raise BrokenStreamError("a second head")
             rows = part.rows if isinstance(part, SnapshotRows) else []

@@ -22,6 +22,7 @@ from shadow_nodes.driver import Driver
 from shadow_nodes.joining import Joining
 from shadow_nodes.load import LOAD_INTERVAL_SECONDS, LoadMeter
 from shadow_nodes.metrics import NodeMetrics
+from shadow_nodes.pace import Pace
 from shadow_nodes.peer_http import PeerHttp
 from shadow_nodes.protocol.addresses import Address
 from shadow_nodes.protocol.bearer import bearer_headers, knows_secret
@@ -89,7 +90,13 @@ class NodeServer:
         self._resolver = Resolver(tuple(map(str, self.settings.dns_server)))
         self._driver = Driver(self.core, self._store, self.metrics, self._pull, self._on_fatal)
         self._replication = Replication(
-            self._driver, self._store, self.metrics, headers=authorization, tls=tls, resolver=self._resolver
+            self._driver,
+            self._store,
+            self.metrics,
+            headers=authorization,
+            tls=tls,
+            resolver=self._resolver,
+            pace=Pace(self.settings.copy_bytes_per_second),
         )
         self._set_gauges()
         self._measure()

@@ -61,6 +61,14 @@ PRIMARY_DISTANCE_MARGIN_MS = 5
 """A new owner that has a caught-up replica nearer than the primary by more than this makes that the primary."""
 MEMBERSHIP_RETRY_MS = 500
 """A change of the replica set is looked at again after this."""
+HEAL_AFTER_MS_DEFAULT = 300_000
+"""A replica whose node has been out of reach for this long is replaced by one on another node."""
+LEARNER_PATIENCE_MS = 10_000
+"""A newcomer that goes out of reach while it copies is waited for this long, then another is chosen."""
+LEARNERS_MAX = 4
+"""Newcomers that copy at a time, of all the shards of one manager: nodes bound their bytes per second besides."""
+HEALING_LOOKED_AT_PER_TICK = 50
+"""Every heartbeat interval a manager looks at the replica sets of this many of its shards."""
 REROUTE_INTERVAL_MS = 50
 """How often an operation without a place to go looks again."""
 SWEEP_INTERVAL_MS = 250

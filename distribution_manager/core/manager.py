@@ -16,9 +16,12 @@ from distribution_manager.core import causes
 from distribution_manager.core.atlas import Atlas
 from distribution_manager.core.directory import Directory
 from distribution_manager.core.handoff import Handoffs
+from distribution_manager.core.healer import Healer
+from distribution_manager.core.healing import Step
 from distribution_manager.core.latency import LatencyReport
 from distribution_manager.core.letters import carry
 from distribution_manager.core.limits import (
+    HEAL_AFTER_MS_DEFAULT,
     ORPHANS_LOOKED_AT_PER_TICK,
     PATIENCE_ROUND_TRIPS,
     SWEEP_INTERVAL_MS,
@@ -58,6 +61,7 @@ from shadow_nodes.protocol.messages import (
     Ping,
     Pong,
     Quarantined,
+    Retired,
     Sightings,
     Stale,
     Token,
@@ -72,6 +76,8 @@ class CoreConfig(msgspec.Struct, frozen=True):
     life: int
     region: str
     promotion: PromotionConfig = PromotionConfig()
+    heal_after_ms: int = HEAL_AFTER_MS_DEFAULT
+    """How long a replica's node is waited for before another takes its place; 0: for ever."""
 
 
 class Effects(Protocol):
@@ -114,10 +120,12 @@ class ManagerCore:
         self.router = Router(self)
         self.handoffs = Handoffs(self)
         self.promoter = Promoter(self, config.promotion)
+        self.healer = Healer(self, config.heal_after_ms)
         self.on_commit: Callable[[int, int], None] = lambda operations, wait_ms: None
         """Told of every committed entry: how many operations, and how long its quorum took."""
         self.on_ownership: Callable[[str, ShardOwner], None] = lambda event, owner: None
-        """Told, for the log, when an owner is ``serving``, is ``lost``, or has ``changed`` its record."""
+        """Told, for the log, when an owner is ``serving``, is ``lost``, has ``changed`` its record, or is ``short`` of
+        nodes."""
         self.takeovers = 0
         self.losses = 0
         self._effects = effects
@@ -182,6 +190,7 @@ class ManagerCore:
         self._report_latencies()
         self._adopt_orphans()
         self.promoter.tick()
+        self.healer.look()
         if now_ms - self._swept_ms >= SWEEP_INTERVAL_MS:
             self._swept_ms = now_ms
             self.router.sweep()
@@ -337,24 +346,28 @@ class ManagerCore:
 
     def serving(self, shard: ShardKey) -> None:
         self.on_ownership("serving", self.owners[shard])
+        self.healer.serving(shard, self.owners[shard].record)
 
     def record_changed(self, shard: ShardKey, record: ShardRecord) -> None:
         self.on_ownership("changed", self.owners[shard])
+        self.healer.record_changed(shard, record)
         self.handoffs.record_changed(shard, record)
 
     def _adopt_orphans(self) -> None:
         """Looks at a few shards for ones whose owner is gone and that nobody has asked for since.
 
-        Without an owner their replicas would not be levelled, their dead letters not carried, nothing expired.
+        Without an owner their replicas would not be levelled or replaced, their dead letters not carried, nothing
+        expired. One that is ours, and has not been used since, has time until its set is to be changed.
         """
         if not self._orphan_scan:
             self._orphan_scan = list(self.directory.shards)
         for _ in range(min(len(self._orphan_scan), ORPHANS_LOOKED_AT_PER_TICK)):
             shard = self._orphan_scan.pop()
             known = self.directory.shards.get(shard)
-            if known is None or shard in self.owners or known[0].owner in {None, self.me}:
+            if known is None or shard in self.owners or known[0].owner is None:
                 continue
-            self._take_if_due(shard)
+            if known[0].owner != self.me or self.healer.wanted(shard, known[0]):
+                self._take_if_due(shard)
 
     def _take(self, shard: ShardKey, record: ShardRecord, revision: int, *, granted: bool, cause: str) -> ShardOwner:
         self._candidate_since.pop((shard, record.epoch), None)
@@ -408,6 +421,7 @@ class ManagerCore:
             owner = self.owners.get(shard)
             if owner is not None and owner.phase is Phase.LOST:
                 self.on_ownership("lost", owner)
+                self.healer.lost(shard)
                 del self.owners[shard]
                 self._timers.forget(shard)
                 self.losses += 1
@@ -442,6 +456,7 @@ class ManagerCore:
             owner = self.owners.get(metadata.shard(number))
             if owner is not None:
                 owner.configure()
+                self.wake(metadata.shard(number), self.now.monotonic_ms)
 
     def _manager_changed(self, manager: str) -> None:
         for shard in self.router.shards_waiting_for(manager):
@@ -491,6 +506,11 @@ class ManagerCore:
 
     def grows(self, record: ShardRecord) -> bool:
         return self.liveness.grows(record)
+
+    def next_step(
+        self, shard: ShardKey, record: ShardRecord, well: frozenset[str], retiring: frozenset[str]
+    ) -> Step | None:
+        return self.healer.next_step(shard, record, well, retiring)
 
     def transact(self, transaction: Transaction, done: Callable[[Outcome | None], None]) -> None:
         def learn(outcome: Outcome | None) -> None:
@@ -562,4 +582,5 @@ _OWNER_HANDLERS: dict[type, Callable[..., None]] = {
     ClockRefused: ShardOwner.on_clock_refused,
     Quarantined: ShardOwner.on_quarantined,
     NoRoom: ShardOwner.on_no_room,
+    Retired: ShardOwner.on_retired,
 }

@@ -1,9 +1,9 @@
-"""Changes to a shard's record by its owner: a primary out of reach, a replica whose store is new.
+"""Changes to a shard's record by its owner: a primary out of reach, a replica whose store is new, a set to be healed.
 
-Model: at most one change is under way. A change of the set goes: the newcomer follows and catches up; then commits need
-the quorums of both sets; then the transaction; when its outcome is known, one set again.
-Invariant: the transaction compares the mod_revision of the record, which holds the lock as well: who lost one loses
-both.
+Model: at most one change is under way. A change of the set goes: the newcomer is written down as learner, follows and
+catches up; then commits need the quorums of both sets; then the transaction; when its outcome is known, one set again.
+Invariants: the transaction compares the mod_revision of the record, which holds the lock as well: who lost one loses
+both. A set comes into force only when a quorum of it holds everything committed.
 Sources: Ongaro & Ousterhout 2014, section 6; Lamport, Malkhi & Zhou 2009.
 """
 
@@ -14,8 +14,10 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from distribution_manager.core import causes
+from distribution_manager.core.healing import after, cause_of
 from distribution_manager.core.limits import MEMBERSHIP_RETRY_MS
 from distribution_manager.core.metadata import Replica, ShardRecord, decode_record, encode_record, record_key
+from distribution_manager.core.outsiders import Outsiders
 from distribution_manager.core.replication import Replication
 from distribution_manager.core.request import Surroundings
 from distribution_manager.core.transactions import Compare, Outcome, Put, Transaction
@@ -54,6 +56,7 @@ class Membership:
         self._planned: tuple[str, int, str] | None = None
         self._asked_ms = -MEMBERSHIP_RETRY_MS
         self._asking = False
+        self.outsiders = Outsiders(holder.shard, around)
 
     @property
     def busy(self) -> bool:
@@ -68,13 +71,17 @@ class Membership:
             if now_ms - self._asked_ms >= MEMBERSHIP_RETRY_MS:
                 self._read_again()
             return
-        wanted = self._with_new_stores() or self._with_new_primary()
+        assert self._holder.replication is not None
+        self.outsiders.see_to(self.record, self._holder.replication)
+        wanted = self._with_new_stores() or self._with_new_primary() or self._with_next_step()
         if wanted is None:
             return
         if now_ms - self._asked_ms >= MEMBERSHIP_RETRY_MS:
             self._begin(wanted)
         else:
             self._around.wake(self._holder.shard, self._asked_ms + MEMBERSHIP_RETRY_MS)
+
+    # --- the set ---------------------------------------------------------------------------------------------------
 
     def _with_new_stores(self) -> Wanted | None:
         """A replica whose node has a store of another incarnation is replaced by that, once it has caught up."""
@@ -93,6 +100,27 @@ class Membership:
                 return Wanted(record, causes.NEW_STORE)
             self._around.wake(self._holder.shard, self._around.now.monotonic_ms + MEMBERSHIP_RETRY_MS)
         return None
+
+    def _with_next_step(self) -> Wanted | None:
+        replication = self._holder.replication
+        assert replication is not None
+        well = frozenset(
+            node
+            for node, follower in replication.followers.items()
+            if replication.keeps_up(node)
+            and follower.matched >= replication.commit_seq
+            and follower.incarnation == self._around.incarnation(node)
+        )
+        step = self._around.next_step(self._holder.shard, self.record, well, self.outsiders.retiring)
+        if step is None:
+            return None
+        record = after(step, self.record, self._around.incarnation(self.record.learner) or "")
+        if replication.holds(record.replicas):
+            return Wanted(record, cause_of(step))
+        self._around.wake(self._holder.shard, self._around.now.monotonic_ms + MEMBERSHIP_RETRY_MS)
+        return None
+
+    # --- the primary -----------------------------------------------------------------------------------------------
 
     def want_primary(self, node: str, until_ms: int, cause: str) -> None:
         """A planned promotion, of a node of the set."""
@@ -123,6 +151,8 @@ class Membership:
             return node, cause
         self._around.wake(self._holder.shard, now_ms + MEMBERSHIP_RETRY_MS)
         return None
+
+    # --- the transaction -------------------------------------------------------------------------------------------
 
     def _begin(self, wanted: Wanted) -> None:
         replication = self._holder.replication
@@ -168,9 +198,7 @@ class Membership:
         cause = "" if self._wanted is None else self._wanted.cause
         self.record, self.revision, self._wanted = record, revision, None
         replication.set_voters(record.replicas)
-        kept = {replica.node for replica in record.replicas}
-        for node in [node for node in replication.followers if node not in kept]:
-            replication.unfollow(node)
+        self.outsiders.see_to(record, replication)
         self._holder.record_changed(record, cause)
 
     def _retry_is_safe(self) -> bool:

@@ -53,6 +53,8 @@ class ShardRecord(Record, frozen=True, gc=False):
     ``replicas``: the replica set, ``primary`` (a node) among them; the others are the shadows. ``version`` rises with
     every change of the set. ``epoch`` rises with every taking of the lock, by one, and never goes back.
     ``promoted_ms`` (Unix time) and ``promoted_for`` (causes.py): the last change of the primary; 0 and "" before any.
+    ``learner``: a node that copies the shard, to join the set; "": none does. ``outside``: every node not in the set
+    that may hold something of the shard: the learner, and former replicas and learners, if only their tombstones.
     """
 
     epoch: int = 0
@@ -63,6 +65,8 @@ class ShardRecord(Record, frozen=True, gc=False):
     version: int = 1
     promoted_ms: int = 0
     promoted_for: str = ""
+    learner: str = ""
+    outside: tuple[str, ...] = ()
 
     @property
     def token(self) -> Token:

@@ -64,6 +64,7 @@ from shadow_nodes.protocol.messages import (
     Log,
     NoRoom,
     Quarantined,
+    Retired,
     Stale,
 )
 
@@ -172,6 +173,8 @@ class ShardOwner:
             self._replication.link_up(node)
 
     def link_down(self, node: str) -> None:
+        if self._membership is not None:
+            self._membership.outsiders.link_down(node)
         if self._replication is not None:
             self._replication.link_down(node)
             if self._results is not None and node == self._replication.acting:
@@ -301,6 +304,11 @@ class ShardOwner:
             if self._results is not None and node == self._replication.acting:
                 self._results.choose()
             self._around.flush_soon(self.shard)
+
+    def on_retired(self, node: str, message: Retired) -> None:
+        """A node outside the set holds nothing any more: it may learn again."""
+        if self._membership is not None and message.token == self.record.token:
+            self._membership.outsiders.retired(node)
 
     def on_applied(self, node: str, message: Applied) -> None:
         if self._results is None or self._replication is None or message.token != self._replication.token:
@@ -510,6 +518,8 @@ class ShardOwner:
         self._around.record_changed(self.shard, record)
         if self._results is not None and self._replication is not None:
             self._results.promoted(record.primary)
+            if self._replication.acting not in self._replication.followers:
+                self._results.choose()
             if self._replication.advance():
                 self._commit(self._replication, self._results)
             self._around.flush_soon(self.shard)

@@ -155,6 +155,7 @@ def delete_queue(metadata: QueueMetadata, now_ms: int) -> Generator[Transaction,
             if record in outcome.found:
                 shard = decode_record(ShardRecord, record, outcome.found[record].value)
                 nodes.update(replica.node for replica in shard.replicas)
+                nodes.update(shard.outside)
         grave = Grave(name=metadata.name, deleted_ms=now_ms, shards=metadata.shards, replicas=tuple(sorted(nodes)))
         outcome = yield Transaction(
             [Compare(found.key, found.mod_revision) for found in outcome.found.values()],

@@ -241,6 +241,10 @@ class Replication:
         held = sorted((self._matched(replica) for replica in voters), reverse=True)
         return held[quorum(len(held)) - 1]
 
+    def holds(self, voters: tuple[Replica, ...]) -> bool:
+        """Whether a quorum of this set holds everything committed, so that it may come into force."""
+        return self._held_by_quorum(voters) >= self.commit_seq
+
     def _matched(self, replica: Replica) -> int:
         follower = self.followers.get(replica.node)
         return follower.matched if follower is not None and follower.incarnation == replica.incarnation else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -12,6 +12,9 @@ from distribution_manager.core.metadata import QueueMetadata, ShardRecord
 from distribution_manager.core.transactions import Outcome, Transaction
 from shadow_nodes.protocol.commands import Command, Letter, Receive, Result, ShardKey, Summary
 from shadow_nodes.protocol.messages import ToNode
+
+if TYPE_CHECKING:
+    from distribution_manager.core.healing import Step
 
 
 class Now(msgspec.Struct, frozen=True, gc=False):
@@ -118,6 +121,11 @@ class Surroundings(Protocol):
 
     def grows(self, record: ShardRecord) -> bool:
         """Whether enough of the shard's nodes have room on their disks for it to grow."""
+
+    def next_step(
+        self, shard: ShardKey, record: ShardRecord, well: frozenset[str], retiring: frozenset[str]
+    ) -> Step | None:
+        """What to do about the replica set: see healing.py."""
 
     def transact(self, transaction: Transaction, done: Callable[[Outcome | None], None]) -> None:
         """``done`` gets the outcome; None where it is unknown or coordination is out of reach."""

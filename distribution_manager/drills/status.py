@@ -104,7 +104,7 @@ def _queues(queues: Sequence[Report]) -> list[tuple[str, ...]]:
         (
             queue["name"],
             queue["primary"],
-            ",".join(queue["shadows"]),
+            _shadows(queue),
             str(queue["owner"] or "-"),
             str(queue["epoch"]),
             " ".join(
@@ -115,6 +115,16 @@ def _queues(queues: Sequence[Report]) -> list[tuple[str, ...]]:
         )
         for queue in queues
     ]
+
+
+def _shadows(queue: Report) -> str:
+    text = ",".join(queue["shadows"])
+    for shard in queue["shards"]:
+        if shard.get("learner"):
+            text += f" +{shard['learner']}"
+        if shard.get("missing"):
+            text += f" ({shard['missing']} missing)"
+    return text
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -139,7 +139,8 @@ class AdminApi:
         return rows
 
     def _queue(self, queue: QueueMetadata, replicas: dict[str, dict[str, Inspection]]) -> dict[str, Any]:
-        shards = [self._shard(queue.shard(number), replicas) for number in range(queue.shards)]
+        count = 1 + queue.shadow_factor
+        shards = [self._shard(queue.shard(number), count, replicas) for number in range(queue.shards)]
         first = shards[0]
         return {
             "name": queue.name,
@@ -153,7 +154,8 @@ class AdminApi:
             "shards": shards,
         }
 
-    def _shard(self, shard: str, replicas: dict[str, dict[str, Inspection]]) -> dict[str, Any]:
+    def _shard(self, shard: str, count: int, replicas: dict[str, dict[str, Inspection]]) -> dict[str, Any]:
+        """``count``: how many replicas there should be."""
         record, _ = self._core.directory.shards.get(shard, (ShardRecord(), 0))
         seen = replicas.get(shard, {})
         newest = max((item.committed_seq for item in seen.values()), default=0)
@@ -164,6 +166,9 @@ class AdminApi:
             "owner": None if record.owner is None else record.owner.manager,
             "epoch": record.epoch,
             "version": record.version,
+            "learner": record.learner,
+            "outside": list(record.outside),
+            "missing": max(0, count - sum(item.node in self._core.liveness.nodes for item in record.replicas)),
             "replicas": [_replica(item.node, seen.get(item.node), newest) for item in record.replicas],
         }
 

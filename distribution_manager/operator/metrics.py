@@ -99,6 +99,11 @@ class _CoreCollector(Collector):
         core = self._core
         yield CounterMetricFamily("shadowq_takeovers", "Takeovers begun by this manager", core.takeovers)
         yield CounterMetricFamily("shadowq_ownership_losses", "Shards lost to another manager", core.losses)
+        healer = core.healer
+        yield CounterMetricFamily("shadowq_learners_begun", "Nodes that began to copy a shard", healer.begun)
+        yield CounterMetricFamily("shadowq_learners_admitted", "Nodes that joined a replica set", healer.finished)
+        missing = sum(healer.missing().values())
+        yield GaugeMetricFamily("shadowq_replicas_missing", "Replicas in reach that owned shards lack", missing)
         yield GaugeMetricFamily("shadowq_owned_shards", "Shards owned by this manager", len(core.owners))
         yield GaugeMetricFamily("shadowq_queues", "Queues known", len(core.directory.queues))
         yield GaugeMetricFamily("shadowq_requests_open", "Requests not finished", core.router.open_requests)

@@ -18,10 +18,6 @@ class QueueGone(RejectedError):
     """The queue does not exist (any more)."""
 
 
-class Unsupported(RejectedError):
-    """This version cannot do it, on any cluster; ``args[0]`` tells the client what and why."""
-
-
 class ChangedMeanwhile(RejectedError):
     """An attribute is not what the change was made from; read it again."""
 
@@ -73,7 +69,7 @@ class Backend(Protocol):
         """Sets (a string) or takes away (None) attributes and tags; in force when it returns.
 
         ``provided``: attributes that must be (None: must not be) there as given, at the very moment of the change.
-        Raises QueueGone, ChangedMeanwhile, Unsupported.
+        Raises QueueGone, ChangedMeanwhile. A changed ShadowFactor is in force as a wish: replicas come and go later.
         """
 
     async def execute(self, queue: QueueMetadata, command: Command, *, wait_ms: int = 0, key: str = "") -> Executed:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from urllib.parse import unquote
 
 from distribution_manager.sqs import errors, json_codec, query_codec
-from distribution_manager.sqs.backend import Backend, QueueGone, Unavailable, Unsupported
+from distribution_manager.sqs.backend import Backend, QueueGone, Unavailable
 from distribution_manager.sqs.body import decompressed
 from distribution_manager.sqs.config import Gate, OpenGate, SqsConfig
 from distribution_manager.sqs.errors import ErrorKind, SqsError, queue_does_not_exist
@@ -146,8 +146,6 @@ class Endpoint:
             return error
         if isinstance(error, QueueGone):
             return queue_does_not_exist(query=query)
-        if isinstance(error, Unsupported):
-            return SqsError(errors.UNSUPPORTED_OPERATION, str(error))
         if isinstance(error, Unavailable):
             return SqsError(
                 errors.SERVICE_UNAVAILABLE, str(error) or "No answer could be had in time; repeat the request."

@@ -56,9 +56,19 @@ def check_wishes(attributes: Mapping[str, str | None], shadow_factor: int, known
 
 
 def check_changed_wishes(queue: QueueMetadata, changes: Mapping[str, str | None], known: Collection[str]) -> None:
-    """``changes`` to a queue that is there. Raises SqsError."""
+    """``changes`` to a queue that is there. Raises SqsError.
+
+    More shadows than there are regions are refused, though a queue may be kept waiting for them when it is made: this
+    one works, and whoever changes it would believe that it has what it asks for.
+    """
     factor = changes.get(meaning.SHADOW_FACTOR)
-    check_wishes({**queue.attributes, **changes}, queue.shadow_factor if factor is None else int(factor), known)
+    count = 1 + (queue.shadow_factor if factor is None else int(factor))
+    check_wishes({**queue.attributes, **changes}, count - 1, known)
+    if factor is not None and known and count > max(len(known), 1 + queue.shadow_factor):
+        there = ", ".join(sorted(known))
+        raise _invalid(
+            meaning.SHADOW_FACTOR, f"{factor} shadows need nodes in {count} regions; there are {len(known)}: {there}."
+        )
 
 
 def _invalid(name: str, reason: str) -> SqsError:

@@ -43,6 +43,8 @@ from shadow_nodes.protocol.messages import (
     Ping,
     Pong,
     Position,
+    Retire,
+    Retired,
     Sighting,
     Sightings,
     Stale,
@@ -108,6 +110,8 @@ class _Link:
         self.manager = hello.manager
         self.life = hello.life
         self.heard_ms = now.monotonic_ms
+        self.superseded = False
+        """The same process has dialled again: what is still to come over this link was sent before, and is too late."""
 
 
 class NodeCore:
@@ -138,6 +142,8 @@ class NodeCore:
             raise ProtocolError(f"manager {hello.manager} speaks version {hello.version}, this node {PROTOCOL_VERSION}")
         if hello.cluster != self.config.cluster:
             raise ProtocolError(f"manager {hello.manager} is of cluster {hello.cluster}, not {self.config.cluster}")
+        for other in self._links.values():
+            other.superseded |= other.manager == hello.manager and other.life == hello.life
         self._links[link] = _Link(hello, now)
         self._sends.append(
             (
@@ -185,8 +191,13 @@ class NodeCore:
     # --- messages --------------------------------------------------------------------------------------------------
 
     def receive(self, link: LinkId, messages: list[ToNode], now: Now) -> None:
-        """Steps the messages of a frame in. Raises ProtocolError: close the link."""
+        """Steps the messages of a frame in. Raises ProtocolError: close the link.
+
+        A process's messages are stepped in in the order it sent them, over however many links: see ``superseded``.
+        """
         item = self._links[link]
+        if item.superseded:
+            return
         item.heard_ms = now.monotonic_ms
         seen = self._sightings[item.manager]
         if seen.state != LinkState.UP and seen.life == item.life:
@@ -231,14 +242,18 @@ class NodeCore:
             self._refuse(link, message)
             return
         if replica is None:
-            replica = Replica(ReplicaRecord(message.shard), self._store, self.config.log_retained_bytes)
-            self.replicas[message.shard] = replica
+            replica = self._new_replica(message.shard)
         if replica.installing:
             return  # its log is about to be another: the taker asks again
         answer = replica.fence(message, self._store.incarnation, now.clock_ms)
         if replica.dirty:
             self._dirty[message.shard] = replica
         self._sends_after_write.append((link, answer))
+
+    def _new_replica(self, shard: ShardKey) -> Replica:
+        replica = Replica(ReplicaRecord(shard), self._store, self.config.log_retained_bytes)
+        self.replicas[shard] = replica
+        return replica
 
     def _ask(self, link: LinkId, message: Ask, now: Now) -> None:
         replica = self.replicas.get(message.shard)
@@ -288,6 +303,23 @@ class NodeCore:
             self._pulling.pop(message.shard, None)
             self._erased.append(message.shard)
 
+    def _retire(self, link: LinkId, message: Retire, now: Now) -> None:
+        """What is left is the tombstone: a replica with an empty log, which refuses whom it refused before."""
+        shard, token = message.shard, message.token
+        replica = self.replicas.get(shard)
+        if replica is not None and replica.refuses(token):
+            self._sends_after_write.append((link, Stale(shard, token, replica.promised)))
+            return
+        if replica is None or not replica.blank:
+            self._erase(link, Erase(shard), now)
+            self._appended = {key: item for key, item in self._appended.items() if key[1] != shard}
+            replica = self._new_replica(shard)
+        self._pulling.pop(shard, None)
+        replica.fence(Fence(shard, token), self._store.incarnation, now.clock_ms)
+        if replica.dirty:
+            self._dirty[shard] = replica
+        self._sends_after_write.append((link, Retired(shard, token)))
+
     def _hello(self, link: LinkId, message: Hello, now: Now) -> None:
         raise ProtocolError("Hello is only ever the first message")
 
@@ -300,6 +332,7 @@ class NodeCore:
         Learn: _learn,
         Inspect: _inspect,
         Erase: _erase,
+        Retire: _retire,
         Hello: _hello,
     }
 

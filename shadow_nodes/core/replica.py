@@ -46,6 +46,7 @@ from shadow_nodes.protocol.messages import (
     Position,
     Quarantined,
     Stale,
+    Token,
 )
 
 COPY_BYTES_MAX = 256 * KIB
@@ -119,12 +120,21 @@ class Replica:
 
     # --- what an owner asks ----------------------------------------------------------------------------------------
 
+    @property
+    def blank(self) -> bool:
+        """Nothing is held but the promise: a replica just made, or the tombstone of one that left its set."""
+        return self.last == LOG_START and not self.installing
+
+    def refuses(self, token: Token) -> bool:
+        """A promise is kept against every token but a greater epoch's, and the promised one itself."""
+        return token != self.promised and token.epoch <= self.promised.epoch
+
     def fence(self, message: Fence, incarnation: str, clock_ms: int) -> Fenced | Stale:
         """Promises the token, if it is greater or the same. The answer must wait for the write."""
         token = message.token
+        if self.refuses(token):
+            return Stale(self.shard, token, self.promised)
         if token != self.promised:
-            if token.epoch <= self.promised.epoch:
-                return Stale(self.shard, token, self.promised)
             self.promised = token
             self.matched = self.committed.seq
             self._pending().promised = token

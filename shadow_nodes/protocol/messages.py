@@ -127,7 +127,17 @@ class Erase(Value, frozen=True, tag=10):
     shard: ShardKey
 
 
-ToNode = Hello | Ping | Fence | Append | Ask | Confirm | Fetch | Learn | Inspect | Erase
+class Retire(Value, frozen=True, tag=11):
+    """You are not in the replica set (any more): promise me this token, as by Fence, and drop all else of the shard.
+
+    What is left is a tombstone: it refuses older owners, whose set it may have been in. Answered by Retired, or Stale.
+    """
+
+    shard: ShardKey
+    token: Token
+
+
+ToNode = Hello | Ping | Fence | Append | Ask | Confirm | Fetch | Learn | Inspect | Erase | Retire
 
 # --- node to manager -----------------------------------------------------------------------------------------------
 
@@ -315,6 +325,13 @@ class NoRoom(Value, frozen=True, tag=54):
     token: Token
 
 
+class Retired(Value, frozen=True, tag=55):
+    """``token`` is promised, durably, and nothing else is held of the shard."""
+
+    shard: ShardKey
+    token: Token
+
+
 ToManager = (
     Welcome
     | Pong
@@ -331,6 +348,7 @@ ToManager = (
     | Inspected
     | Quarantined
     | NoRoom
+    | Retired
 )
 
 # --- frames --------------------------------------------------------------------------------------------------------

@@ -121,8 +121,6 @@ PARTICULAR: dict[tuple[str, str], Change] = {
     ("SetQueueAttributes", "InvalidAttributeName"): lambda _, call: {**call, "Attributes": {"QueueArn": "a"}},
     ("SetQueueAttributes", "InvalidAttributeValue"): lambda _, call: {**call, "Attributes": {"DelaySeconds": "x"}},
     ("SetQueueAttributes", "OverLimit"): lambda _, call: {**call, "Attributes": {"Policy": POLICY_OF_21}},
-    ("SetQueueAttributes", "UnsupportedOperation"): lambda _, call: {**call, "Attributes": {"ShadowFactor": "1"}},
-    ("TagQueue", "UnsupportedOperation"): lambda _, call: {**call, "Tags": {"shadowq:shadow-factor": "1"}},
     ("CancelMessageMoveTask", "ResourceNotFoundException"): lambda _, call: {"TaskHandle": _other_task(call)},
     ("CancelMessageMoveTask", "UnsupportedOperation"): _cancelled,
 }

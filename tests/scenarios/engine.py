@@ -76,9 +76,10 @@ class World:
         self._begin(replicas, queue)
 
     def _begin(self, replicas: list[str], queue: str) -> None:
+        metadata = QueueMetadata(queue_id=QUEUE_ID, name=queue, shadow_factor=len(replicas) - 1)
         records: list[Any] = [
             Put(queue_key(queue), QUEUE_ID.encode()),
-            Put(meta_key(QUEUE_ID), encode_record(QueueMetadata(queue_id=QUEUE_ID, name=queue))),
+            Put(meta_key(QUEUE_ID), encode_record(metadata)),
         ]
         members = tuple(Replica(node=name, incarnation=f"{name}1") for name in replicas)
         records.append(Put(record_key(SHARD), encode_record(ShardRecord(primary=replicas[0], replicas=members))))

@@ -11,8 +11,8 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from distribution_manager.core import causes
-from distribution_manager.core.metadata import ShardRecord, decode_record
 from tests.simulation.etcd_front import ETCD
+from tests.simulation.healing_faults import HealingFaults
 from tests.simulation.loop import MS, SECOND
 from tests.simulation.manager_process import ManagerProcess
 from tests.simulation.node_process import NodeProcess
@@ -25,8 +25,9 @@ BEYOND_MS = 60_000
 """How far a clock jumps that is beyond CLOCK_SKEW_MAX_MS."""
 
 
-class Faults:
+class Faults(HealingFaults):
     def __init__(self, world: World) -> None:
+        super().__init__()
         self.world = world
         self.happened: dict[str, int] = {}
         self.beyond: str = ""
@@ -62,7 +63,7 @@ class Faults:
         for node in self.world.node_list:
             node.set_disk("ok")
         for process in self.world.processes.values():
-            if not process.alive:
+            if not process.alive and not (isinstance(process, NodeProcess) and process.dead):
                 process.start()
             process.resume()
             if abs(process.clock.offset_ms) > self.world.plan.skew_ms:
@@ -92,7 +93,7 @@ class Faults:
 
     def _restart(self, process: NodeProcess | ManagerProcess) -> Callable[[], None]:
         def mend() -> None:
-            if not process.alive:
+            if not process.alive and not (isinstance(process, NodeProcess) and (process.dead or process.lost)):
                 process.start()
 
         return mend
@@ -182,21 +183,8 @@ class Faults:
     def _node_corrupt(self, random: Random, fault: Fault) -> bool | None:
         """Only where every shard can bear it, and no queue is just being made."""
         node = self._node(random)
-        if node.corrupted or self.world.creating():
+        if not self.can_lose(node):
             return False
-        for item in self.world.cluster.list_prefix_always("shards/"):
-            record = decode_record(ShardRecord, item.key, item.value)
-            if not any(replica.node == node.name for replica in record.replicas):
-                continue
-            lost = 1
-            for replica in record.replicas:
-                holder = self.world.nodes[replica.node]
-                if holder is not node and (holder.incarnation != replica.incarnation or holder.corrupted):
-                    lost += 1
-                if holder is node and holder.incarnation != replica.incarnation:
-                    return False
-            if lost > (len(record.replicas) - 1) // 2:
-                return False
         node.corrupt()
         return None
 

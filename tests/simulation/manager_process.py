@@ -69,7 +69,9 @@ class ManagerProcess(Process):
         self._alarm_ms: int | None = None
         self.calls: dict[int, Callable[[], None]] = {}
         """What clients wait for: told when this process dies."""
-        self.core = ManagerCore(CoreConfig(self.name, life, self.region), self)
+        self.core = ManagerCore(
+            CoreConfig(self.name, life, self.region, heal_after_ms=self.world.plan.heal_after_ms), self
+        )
         self.greeting = Greeting(PROTOCOL_VERSION, "sim", self.name, life, self.region)
         self.hello = Hello(PROTOCOL_VERSION, "sim", self.name, life, self.region)
         self.etcd = EtcdFront(self)

@@ -42,8 +42,8 @@ MUTATIONS = (
     Mutation(
         "promise told before it is written",
         f"{NODE}/node.py",
-        "        self._sends_after_write.append((link, answer))\n\n    def _ask",
-        "        self._sends.append((link, answer))\n\n    def _ask",
+        "        self._sends_after_write.append((link, answer))\n\n    def _new_replica",
+        "        self._sends.append((link, answer))\n\n    def _new_replica",
     ),
     Mutation(
         "commit of an old epoch's entry",
@@ -132,8 +132,8 @@ MUTATIONS = (
     Mutation(
         "fence takes an older token",
         f"{NODE}/replica.py",
-        "            if token.epoch <= self.promised.epoch:\n",
-        "            if token.epoch < 0:\n",
+        "return token != self.promised and token.epoch <= self.promised.epoch",
+        "return False",
     ),
     Mutation(
         "the log's agreement is not looked at",

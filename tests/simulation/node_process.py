@@ -35,6 +35,10 @@ class NodeProcess(Process):
         self.corrupted = False
         self.disk = "ok"
         """"low": its reserve is in use, queues may not grow. "full": nothing can be written."""
+        self.lost = False
+        """Its store is gone, though it is not started again yet."""
+        self.dead = False
+        """It is never started again."""
 
     @property
     def incarnation(self) -> str:
@@ -76,6 +80,10 @@ class NodeProcess(Process):
         self.corrupted = True
         self.store.corrupt("flipped bytes")
 
+    def replace_store(self) -> None:
+        self.store = self._new_store()
+        self.lost = self.corrupted = False
+
     def _fatal(self, error: Exception) -> None:
         """As a real node, it ends itself; something starts it again."""
         if not self.corrupted:
@@ -84,7 +92,7 @@ class NodeProcess(Process):
         self.world.loop.later(self.world.random.uniform(0.2, 2) * SECOND, self._start_again)
 
     def _start_again(self) -> None:
-        if not self.alive:
+        if not (self.alive or self.lost or self.dead):
             self.start()
 
     def set_disk(self, disk: str) -> None:

@@ -19,6 +19,8 @@ ETCD_KINDS = ("etcd_down", "etcd_slow", "etcd_loss", "etcd_cut", "lease_end", "w
 DISK_KINDS = ("node_full", "all_full", "node_crash", "node_slow_disk")
 CLOCK_KINDS = ("clock_jump",)
 PLANNED_KINDS = ("handoff", "manager_promote")
+HEALING_KINDS = ("node_gone", "factor")
+"""Drawn by a generator of their own, so that what the others are for a seed does not depend on them."""
 SINGLE_KINDS = (
     "node_down",
     "node_pause",
@@ -28,6 +30,8 @@ SINGLE_KINDS = (
     "isolate_manager",
     *PLANNED_KINDS,
 )
+SINGLE_HEALING_SHARE = 0.3
+"""Of the faults that come one at a time, this many are of HEALING_KINDS."""
 SINGLE_EVERY_US = 20 * SECOND
 ALL_KINDS = (
     "node_full",
@@ -81,6 +85,7 @@ class Plan(msgspec.Struct):
     """How long clients wait for an answer."""
     promises_success: bool = False
     """Faults come one at a time, and each takes a minority or one manager: no operation may fail (P6)."""
+    heal_after_ms: int = 0
 
 
 def make_plan(seed: int, profile: str = "all") -> Plan:
@@ -94,14 +99,16 @@ def make_plan(seed: int, profile: str = "all") -> Plan:
             managers[f"m{region[1:]}{'ab'[twin]}"] = region
     load_us = random.randint(12, 30) * SECOND
     queues, weights, faults = _queues(random, count), _weights(random), _faults(random, load_us, profile)
-    if any(fault.kind == "node_corrupt" for fault in faults):
+    healing = Random(f"healing {seed} {profile}")
+    faults = sorted([*faults, *_healing_faults(healing, load_us, profile)], key=_order)
+    if any(fault.kind in {"node_corrupt", "node_gone"} for fault in faults):
         # a queue might be made on a store that is lost already, though nobody knows it yet
         weights["recreate"] = 0
     skew_ms = random.choice((0, 0, 0, 200, 3_000)) if profile not in {"none", "single"} else 0
     calm = profile in {"none", "single"}
     if profile == "single":
         load_us = SINGLE_EVERY_US * 3
-        faults = _single_faults(random, load_us)
+        faults = _single_faults(random, healing, load_us)
         queues = [{**queue, "factor": max(2, queue["factor"])} for queue in queues]
         weights["recreate"] = 0
     return Plan(
@@ -121,7 +128,11 @@ def make_plan(seed: int, profile: str = "all") -> Plan:
         lease_ms=random.choice((3_000, 5_000, 10_000)),
         log_retained_bytes=random.choice((300, 3_000, 1 << 26)),
         chunk_bytes=random.choice((100, 2_000, 262_144)),
-        bounds=_bounds(random),
+        bounds={
+            **_bounds(random),
+            "learner_patience_ms": healing.choice((1_000, 3_000)),
+            "learners": healing.choice((1, 4)),
+        },
         queues=queues,
         clients=random.randint(3, 7),
         think_us=1_500 * MS if profile == "quiet" else random.choice((50, 150, 400)) * MS,
@@ -130,6 +141,7 @@ def make_plan(seed: int, profile: str = "all") -> Plan:
         skew_ms=skew_ms,
         drift=random.choice((0.0, 0.0, 0.001)) if profile not in {"none", "single"} else 0.0,
         faults=faults,
+        heal_after_ms=healing.choice((0, 1_500, 4_000) if profile in {"all", "single"} else (1_500, 4_000)),
     )
 
 
@@ -198,12 +210,35 @@ def _weights(random: Random) -> dict[str, int]:
     }
 
 
-def _single_faults(random: Random, load_us: int) -> list[Fault]:
+def _single_faults(random: Random, healing: Random, load_us: int) -> list[Fault]:
     """One after the other, with time to recover in between."""
-    return [
+    faults = [
         Fault(at_us, random.choice(SINGLE_KINDS), int(random.uniform(0.5, 7) * SECOND), random.getrandbits(32))
         for at_us in range(3 * SECOND, load_us, SINGLE_EVERY_US)
     ]
+    return [
+        msgspec.structs.replace(fault, kind=healing.choice(HEALING_KINDS))
+        if healing.random() < SINGLE_HEALING_SHARE
+        else fault
+        for fault in faults
+    ]
+
+
+def _healing_faults(random: Random, load_us: int, profile: str) -> list[Fault]:
+    faults: list[Fault] = []
+    for kind in HEALING_KINDS if profile in {"all", "healing"} else ():
+        if random.random() < (0.35 if profile == "all" else 0.9):
+            mean_us = random.choice((3, 8)) * SECOND
+            at_us = random.expovariate(1 / mean_us)
+            while at_us < load_us:
+                lasts_us = int(random.choice((random.uniform(0.4, 3), random.uniform(3, 12))) * SECOND)
+                faults.append(Fault(int(at_us), kind, lasts_us, random.getrandbits(32)))
+                at_us += random.expovariate(1 / mean_us)
+    return faults
+
+
+def _order(fault: Fault) -> tuple[int, str, int]:
+    return (fault.at_us, fault.kind, fault.pick)
 
 
 def _faults(random: Random, load_us: int, profile: str) -> list[Fault]:
@@ -219,6 +254,7 @@ def _faults(random: Random, load_us: int, profile: str) -> list[Fault]:
         "clocks": CLOCK_KINDS,
         "disks": DISK_KINDS,
         "planned": PLANNED_KINDS,
+        "healing": (*PLANNED_KINDS, "node_crash", "manager_crash", "owner_cut"),
     }[profile]
     faults: list[Fault] = []
     for kind in kinds:
@@ -229,4 +265,4 @@ def _faults(random: Random, load_us: int, profile: str) -> list[Fault]:
                 lasts_us = random.choice((random.uniform(0.01, 0.4), random.uniform(0.4, 3), random.uniform(3, 9)))
                 faults.append(Fault(int(at_us), kind, int(lasts_us * SECOND), random.getrandbits(32)))
                 at_us += random.expovariate(1 / mean_us)
-    return sorted(faults, key=lambda fault: (fault.at_us, fault.kind, fault.pick))
+    return sorted(faults, key=_order)

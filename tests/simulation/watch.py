@@ -18,7 +18,7 @@ from distribution_manager.core.metadata import Replica as ReplicaName
 from distribution_manager.core.replication import Replication, quorum
 from shadow_nodes.core.replica import Replica, Results
 from shadow_nodes.protocol.commands import Entry, ShardKey, decode_entry
-from shadow_nodes.protocol.messages import NO_TOKEN, Appended, Fenced, Token, ToManager
+from shadow_nodes.protocol.messages import NO_TOKEN, Appended, Fenced, Retired, Token, ToManager
 
 if TYPE_CHECKING:
     from tests.simulation.node_process import NodeProcess
@@ -84,17 +84,24 @@ class Watch:
 
     def node_told(self, node: NodeProcess, message: ToManager) -> None:
         """What a node has said of itself must be true of it after any crash."""
-        if isinstance(message, Fenced | Appended):
+        if isinstance(message, Fenced | Appended | Retired):
             name = (node.incarnation, message.shard)
-            self.told[name] = max(message.token, self.told.get(name, message.token))
+            before = self.told.get(name, message.token)
+            self.told[name] = max(message.token, before)
+            stale = message.token < before and not isinstance(message, Appended)  # those may be told a little late
+            if stale and not self.world.buried(message.shard):
+                self.violation("promise", f"{node.name} has promised {before}, and now {message.token}")
 
     def node_started(self, node: NodeProcess) -> None:
         assert node.core is not None
         for replica in node.core.replicas.values():
             self.check_digest(replica)
-            told = self.told.get((node.incarnation, replica.shard), NO_TOKEN)
-            if replica.promised < told and not self.world.buried(replica.shard):
-                self.violation("promise", f"{node.name} has promised {told} and remembers {replica.promised}")
+        for (incarnation, shard), told in self.told.items():
+            if incarnation == node.incarnation and not self.world.buried(shard):
+                replica_held = node.core.replicas.get(shard)
+                promised = NO_TOKEN if replica_held is None else replica_held.promised
+                if promised < told:
+                    self.violation("promise", f"{node.name} has promised {told} and remembers {promised}")
 
     # --- owners ----------------------------------------------------------------------------------------------------
 
@@ -121,7 +128,7 @@ class Watch:
         held = 0
         for voter in voters:
             node = self.world.nodes[voter.node]
-            if node.corrupted or node.incarnation != voter.incarnation:
+            if node.corrupted or node.lost or node.incarnation != voter.incarnation:
                 held += 1
                 continue
             state = node.store._shards.get(shard)

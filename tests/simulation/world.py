@@ -124,6 +124,13 @@ class World:
         """Whether the shard's queue is deleted: nodes forget such shards, promises included."""
         return f"graves/{shard.partition('/')[0]}" in self.cluster._items
 
+    def metadata(self) -> dict[str, QueueMetadata]:
+        """By queue id."""
+        return {
+            item.key.removeprefix("meta/"): decode_record(QueueMetadata, item.key, item.value)
+            for item in self.cluster.list_prefix_always("meta/")
+        }
+
     def records(self) -> dict[str, ShardRecord]:
         return {
             item.key.removeprefix("shards/"): decode_record(ShardRecord, item.key, item.value)
@@ -204,7 +211,11 @@ class World:
 
     def _why_not(self) -> str:
         """What the cluster still lacks: "" when all is well."""
+        queues = self.metadata()
         for shard, record in self.records().items():
+            wrong = self._wrong_set(shard, record, queues[shard.partition("/")[0]])
+            if wrong:
+                return wrong
             ends = {}
             for replica in record.replicas:
                 node = self.nodes[replica.node]
@@ -218,6 +229,16 @@ class World:
                     return f"{shard}: {held.machine.messages()} messages left on {node.name}"
             if len(set(ends.values())) != 1:
                 return f"{shard}: replicas end at {ends}"
+        return ""
+
+    def _wrong_set(self, shard: str, record: ShardRecord, queue: QueueMetadata) -> str:
+        if len(record.replicas) != 1 + queue.shadow_factor or record.learner:
+            return f"{shard}: {len(record.replicas)} replicas for a factor of {queue.shadow_factor}: {record}"
+        members = {replica.node for replica in record.replicas}
+        for node in self.node_list:
+            held = node.core.replicas.get(shard) if node.core is not None else None
+            if held is not None and not held.blank and node.name not in members:
+                return f"{shard}: {node.name} still holds something, and is not of the set {sorted(members)}"
         return ""
 
     # --- judging ---------------------------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ import heapq
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from distribution_manager.coordination.memory import MemoryCluster, MemoryWatch
 from distribution_manager.core.manager import CoreConfig, ManagerCore
 from distribution_manager.core.messages import Greeting, ManagerMessage, Verdict
@@ -20,6 +22,7 @@ from distribution_manager.core.metadata import (
     QueueMetadata,
     Replica,
     ShardRecord,
+    decode_record,
     encode_record,
     manager_key,
     meta_key,
@@ -88,7 +91,8 @@ class Manager:
 
     def __init__(self, world: World, name: str, region: str, number: int) -> None:
         self.world, self.name, self.number = world, name, number
-        self.core = ManagerCore(CoreConfig(name, 100 + number, region, world.promotion), self)
+        config = CoreConfig(name, 100 + number, region, world.promotion, world.heal_after_ms)
+        self.core = ManagerCore(config, self)
         self.up = True
         self.clock_error_ms = 0
         self.alarms = 0
@@ -159,7 +163,11 @@ class World:
         name: str = "q",
         delays: dict[tuple[str, str], int] | None = None,
         promotion: PromotionConfig = PromotionConfig(),  # noqa: B008 - frozen
+        *,
+        spares: str = "",
+        heal_after_ms: int = 0,
     ) -> None:
+        """``spares``: nodes besides a, b and c, which hold the queue."""
         self.ms = 10_000
         self.promotion = promotion
         self.delays = delays or {}
@@ -167,12 +175,13 @@ class World:
         self.etcd = MemoryCluster()
         self._events: list[tuple[int, int, Callable[[], object]]] = []
         self._number = 0
-        self.nodes = {node: Node(self, node) for node in "abc"}
+        self.heal_after_ms = heal_after_ms
+        self.nodes = {node: Node(self, node) for node in "abc" + spares}
         names = [f"m{number + 1}" for number in range(managers)]
         self.managers = {one: Manager(self, one, "abc"[i % 3], i + 1) for i, one in enumerate(names)}
         self.etcd.listeners.append(self._notice)
         self.queue = QueueMetadata(queue_id=QUEUE_ID, name=name)
-        replicas = tuple(Replica(node=node, incarnation=f"{node}-1") for node in self.nodes)
+        replicas = tuple(Replica(node=node, incarnation=f"{node}-1") for node in "abc")
         records: list[Any] = [
             Put(queue_key(name), QUEUE_ID.encode()),
             Put(meta_key(QUEUE_ID), encode_record(self.queue)),
@@ -196,6 +205,21 @@ class World:
                     greeting = Greeting(PROTOCOL_VERSION, "test", other.name, core.life, core.region)
                     one.step(lambda one=one, greeting=greeting: one.core.manager_up(greeting))
         self._tick()
+
+    # --- the record
+
+    @property
+    def record(self) -> ShardRecord:
+        found = self.etcd.transact(Transaction([], [], [record_key(SHARD)])).found[record_key(SHARD)]
+        return decode_record(ShardRecord, found.key, found.value)
+
+    @property
+    def members(self) -> str:
+        return "".join(sorted(replica.node for replica in self.record.replicas))
+
+    def set_factor(self, factor: int) -> None:
+        queue = msgspec.structs.replace(self.queue, shadow_factor=factor)
+        self.etcd.transact(Transaction([], [Put(meta_key(QUEUE_ID), encode_record(queue))]))
 
     # --- links
 

@@ -217,9 +217,15 @@ def test_redrive_allow_policy(sqs: Any, url: str) -> None:
 def test_shadow_factor(sqs: Any) -> None:
     url = sqs.create_queue(QueueName="a", Attributes={"ShadowFactor": "1"})["QueueUrl"]
     assert attributes(sqs, url, "ShadowFactor") == {"ShadowFactor": "1"}
-    sqs.set_queue_attributes(QueueUrl=url, Attributes={"ShadowFactor": "4"})
-    assert attributes(sqs, url, "ShadowFactor") == {"ShadowFactor": "4"}
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"ShadowFactor": "2"})
+    assert attributes(sqs, url, "ShadowFactor") == {"ShadowFactor": "2"}
     sqs.tag_queue(QueueUrl=url, Tags={"shadowq:shadow-factor": "3"})
+    assert attributes(sqs, url, "ShadowFactor") == {"ShadowFactor": "3"}
+    four = "4 shadows need nodes in 5 regions; there are 4: a, b, c, d."
+    code, message = refused(sqs.set_queue_attributes, QueueUrl=url, Attributes={"ShadowFactor": "4"})
+    assert (code, four in message) == ("InvalidAttributeValue", True)
+    code, message = refused(sqs.tag_queue, QueueUrl=url, Tags={"shadowq:shadow-factor": "4"})
+    assert (code, four in message) == ("InvalidAttributeValue", True)
     assert attributes(sqs, url, "ShadowFactor") == {"ShadowFactor": "3"}
     url = sqs.create_queue(QueueName="b", tags={"shadowq:shadow-factor": "0"})["QueueUrl"]
     assert attributes(sqs, url, "ShadowFactor") == {"ShadowFactor": "0"}

@@ -1,0 +1,126 @@
+"""Faults that replica sets change by: nodes gone for long or for good, and shadow factors changed by operators.
+
+Invariant: what is lost stays a minority of every replica set, before and after whatever change is under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import TYPE_CHECKING
+
+from distribution_manager.core import procedures
+from distribution_manager.core.metadata import QueueMetadata, ShardRecord
+from tests.simulation.loop import SECOND
+from tests.simulation.node_process import NodeProcess
+from tests.simulation.plan import Fault
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+FACTORS = (0, 1, 2, 3, 4, 6)
+FACTORS_AVAILABLE = (2, 3, 4, 6)
+"""Those with which no operation fails while one process is away."""
+
+
+class HealingFaults:
+    world: World
+
+    def __init__(self) -> None:
+        self._changing = 0
+        """Changes of a shadow factor whose outcome is not known: one may still come."""
+
+    # --- nodes -----------------------------------------------------------------------------------------------------
+
+    def _node_gone(self, random: Random, fault: Fault) -> Callable[[], None] | bool:
+        """Away for longer than is waited for; it comes back as it was, or empty, or never."""
+        node = random.choice(self.world.node_list)
+        after = random.choice(("as it was", "empty", "never"))
+        if not node.alive:
+            return False
+        if after != "as it was":
+            if not self.can_lose(node):
+                return False
+            node.lost = True
+        if after == "never" and self.world.plan.heal_after_ms and self._spare():
+            node.dead = True
+        node.crash()
+
+        def mend() -> None:
+            if node.alive or node.dead:
+                return
+            if node.lost:
+                node.replace_store()
+            node.start()
+
+        return mend
+
+    def _spare(self) -> bool:
+        """Whether there are enough nodes for every queue with one less."""
+        left = sum(not node.dead for node in self.world.node_list) - 1
+        wanted = [queue["factor"] for queue in self.world.plan.queues]
+        return left > max([*wanted, *(queue.shadow_factor for queue in self.world.metadata().values())])
+
+    def can_lose(self, node: NodeProcess) -> bool:
+        """Whether every shard can bear the loss of what this node holds; no queue is just being made or changed."""
+        if node.lost or node.corrupted or self._changing or self.world.creating():
+            return False
+        queues = self.world.metadata()
+        for shard, record in self.world.records().items():
+            if node.name != record.learner and all(replica.node != node.name for replica in record.replicas):
+                continue
+            queue = queues.get(shard.partition("/")[0])
+            if queue is None or len(record.replicas) != 1 + queue.shadow_factor:
+                return False
+            lost = self._lost(record)
+            if node.name in lost or len(lost) + 1 > queue.shadow_factor // 2:
+                return False
+        return True
+
+    def _lost(self, record: ShardRecord) -> set[str]:
+        holders = {replica.node: self.world.nodes[replica.node] for replica in record.replicas}
+        return {
+            replica.node
+            for replica in record.replicas
+            if (holder := holders[replica.node]).lost
+            or holder.corrupted
+            or holder.dead
+            or holder.incarnation != replica.incarnation
+        }
+
+    # --- factors ---------------------------------------------------------------------------------------------------
+
+    def _factor(self, random: Random, fault: Fault) -> bool | None:
+        """An operator wants more or fewer shadows; sometimes yet another number before that is so."""
+        if not self._change_factor(random):
+            return False
+        if random.random() < 0.4:
+            self.world.loop.later(random.uniform(0.05, 2) * SECOND, self._change_factor, random)
+        return None
+
+    def _change_factor(self, random: Random) -> bool:
+        world = self.world
+        managers = [manager for manager in world.manager_list if manager.alive and not manager.paused]
+        queues = sorted(world.metadata().values(), key=lambda queue: queue.queue_id)
+        if not managers or not queues or not world.working:
+            return False
+        queue = random.choice(queues)
+        left = sum(not node.dead for node in world.node_list)
+        wanted = FACTORS_AVAILABLE if world.plan.promises_success else FACTORS
+        factor = random.choice([factor for factor in wanted if factor < left])
+        if factor < queue.shadow_factor and not self._whole(queue):
+            return False
+        manager = random.choice(managers)
+        self._changing += 1
+
+        def ended(status: str, value: object) -> None:
+            if status != "unknown":
+                self._changing -= 1
+
+        manager.run(lambda: procedures.change_queue(queue.queue_id, {}, {}, factor, manager.clock_ms()), ended)
+        return True
+
+    def _whole(self, queue: QueueMetadata) -> bool:
+        """Whether nothing of it is lost: a smaller set might be made of what is left, and of what is lost."""
+        records = self.world.records()
+        return not any(self._lost(records[shard]) for shard in records if shard.startswith(queue.queue_id))
