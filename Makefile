@@ -84,6 +84,7 @@ bench-failover: $(READY)
 # `make test` keeps its. What cannot be had is reported as absent.
 bench: $(BENCH_READY)
 	$(BENCH_BIN)/python -m benchmarks.compare $(ARGS)
+	$(BENCH_BIN)/python -m benchmarks.delayed
 	$(BENCH_BIN)/python -m benchmarks.queues
 	$(BENCH_BIN)/python -m benchmarks.depth
 
@@ -92,6 +93,7 @@ bench-quick: $(BENCH_READY)
 
 bench-smoke: $(BENCH_READY)
 	$(BENCH_BIN)/python -m benchmarks.compare --smoke
+	$(BENCH_BIN)/python -m benchmarks.delayed --rounds 1 --seconds 0.1
 	$(BENCH_BIN)/python -m benchmarks.queues --queues 20 --operations 64
 	$(BENCH_BIN)/python -m benchmarks.depth --messages 2000 --operations 64
 

@@ -67,7 +67,6 @@ class SqsCaller:
     _encoded: dict[tuple[str, int, int], bytes] = {}
 
     def __init__(self, client: SqsClient, url: str) -> None:
-        self.queue = url.rpartition("/")[2]
         self._client = client
         self._url = url
 
@@ -137,13 +136,17 @@ class SqsSystem:
     def regions(self) -> Regions:
         return {}
 
+    def attributes(self) -> dict[str, str]:
+        """Of its queues, besides what the work asks for."""
+        return {}
+
     async def open(self, stack: AsyncExitStack, callers: int, queues: int = 1, *, fifo: bool = False) -> list[Caller]:
         """Many queues are used again by the next work: they are not empty then, but for a few messages."""
         client = await stack.enter_async_context(SqsClient(self.endpoint, callers))
         names = [f"bench-many-{number}" for number in range(queues)]
         if queues == 1:
             names = [f"bench-{next(self._numbers)}"]
-        attributes = {"VisibilityTimeout": "3600"} | ({"FifoQueue": "true"} if fifo else {})
+        attributes = self.attributes() | {"VisibilityTimeout": "3600"} | ({"FifoQueue": "true"} if fifo else {})
         urls = [await client.create_queue(name + (".fifo" if fifo else ""), **attributes) for name in names]
         kind = FifoCaller if fifo else SqsCaller
         on_each: list[Caller] = [kind(client, url) for url in urls]
@@ -154,7 +157,7 @@ class ShadowQ(SqsSystem):
     name = "ShadowQ"
     note = (
         "three regions on one machine, etcd, majority acknowledgement, fsync before ack; the owner is the one asked,"
-        " and the primary of a work with one queue is in its region"
+        " and the primary is in its region"
     )
 
     async def start(self, folder: Path) -> None:
@@ -168,15 +171,9 @@ class ShadowQ(SqsSystem):
     def pids(self) -> list[int]:
         return [pid for pid in self.cluster.pids.values() if pid is not None]
 
-    async def open(self, stack: AsyncExitStack, callers: int, queues: int = 1, *, fifo: bool = False) -> list[Caller]:
-        """Where no region is nearer than another, the creator's need not get the primary: that is asked for."""
-        found = await super().open(stack, callers, queues, fifo=fifo)
-        if queues == 1:
-            assert isinstance(found[0], SqsCaller)
-            await found[0].send(1, "x")
-            await found[0].take(1)
-            await asyncio.to_thread(self.cluster.promote, found[0].queue, self.cluster.regions[0])
-        return found
+    def attributes(self) -> dict[str, str]:
+        """Where no region is nearer than another, as here, the creator's would not always get the primary."""
+        return {"PreferredPrimaryRegion": self.cluster.regions[0]}
 
     def regions(self) -> Regions:
         """Of managers and nodes. etcd has no region here, and no part in a message."""

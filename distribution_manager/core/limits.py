@@ -15,8 +15,9 @@ from shadow_nodes.protocol.limits import (
 
 # --- sequencing ----------------------------------------------------------------------------------------------------
 
-ENTRIES_UNDER_WAY_MAX = 64
-"""Entries sequenced and not yet committed, per shard."""
+ENTRIES_UNDER_WAY_MAX = 256
+"""Entries sequenced and not yet committed, per shard: at ENTRY_PACE_MS, what a quorum 250 ms away takes, so that no
+operation waits for a place. What a slow disk makes wait is bounded by BYTES_UNDER_WAY_MAX."""
 BYTES_UNDER_WAY_MAX = 8 * MIB
 ENTRY_PACE_MS = 1
 """While entries are under way the next gathers operations for at least this long, unless it is full enough."""

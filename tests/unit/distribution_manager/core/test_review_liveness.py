@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from review_world import SHARD, Node, World
 
+from distribution_manager.core.limits import ENTRIES_UNDER_WAY_MAX
 from distribution_manager.core.messages import Verdict
 from shadow_nodes.protocol.commands import Batch, Content, Receive, Seal, Send
 from shadow_nodes.protocol.limits import MIB, RESULTS_BYTES_MAX
@@ -94,7 +95,7 @@ def test_receives_that_ran_out_of_time_hold_nothing_back() -> None:
         world.ask(SEND)
     _stop_commits(world)
     sends = []
-    for _ in range(80):
+    for _ in range(ENTRIES_UNDER_WAY_MAX + 16):
         sends.append(world.submit(SEND))
         world.run(2)
     receives = [world.submit(Receive(10)) for _ in range(30)]
