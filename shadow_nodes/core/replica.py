@@ -15,9 +15,10 @@ from collections import deque
 import msgspec
 
 from shadow_nodes.core.machine import Machine
+from shadow_nodes.core.machine.checkpoint import LOAD_CONTENTS_BYTES_MAX
 from shadow_nodes.core.machine.rows import Kind
 from shadow_nodes.core.portions import fitting, result_bytes
-from shadow_nodes.core.store import Checkpoint, LogEntry, ReplicaRecord, ShardWrite, Store
+from shadow_nodes.core.store import Checkpoint, LogEntry, ReplicaRecord, ShardWrite, Store, Twins
 from shadow_nodes.protocol.commands import Entry, Result, decode_entry
 from shadow_nodes.protocol.errors import CorruptError, ProtocolError
 from shadow_nodes.protocol.limits import (
@@ -51,6 +52,9 @@ from shadow_nodes.protocol.messages import (
 
 COPY_BYTES_MAX = 256 * KIB
 """Entries given to, or adopted from, another node at once: 4 MiB of them would hold up a node's loop for 100 ms."""
+
+CONTENTS = Twins(Kind.CONTENT, Kind.MESSAGE, LOAD_CONTENTS_BYTES_MAX)
+"""Contents that a restart would not keep in memory it need not read: they are by far the most bytes of a deep queue."""
 
 Results = list[tuple[int, int, Result]]
 Refusal = Stale | Gap | ClockRefused | Quarantined
@@ -91,7 +95,7 @@ class Replica:
         self._tail: dict[int, TailEntry] = {}
         self._segments: deque[tuple[Position, int]] = deque()
         self._log_bytes = 0
-        rows = self._store.read_rows(self.shard) if record.checkpoint != LOG_START else ()
+        rows = self._store.read_rows(self.shard, CONTENTS) if record.checkpoint != LOG_START else ()
         self.machine = Machine.load(record.checkpoint, rows, self._read_content)
         self.committed = record.checkpoint
         self.matched = record.checkpoint.seq

@@ -52,6 +52,15 @@ class RowChanges(msgspec.Struct, frozen=True):
     drop: list[RowKey] = []
 
 
+class Twins(msgspec.Struct, frozen=True):
+    """Rows of ``kind`` and of ``of`` have the same keys, so the one can be counted by the other."""
+
+    kind: int
+    of: int
+    bytes_max: int
+    """A walk may leave out rows of ``kind`` when their values have come to this."""
+
+
 class Checkpoint(msgspec.Struct, frozen=True):
     position: Position
     changes: RowChanges
@@ -97,8 +106,8 @@ class Store(Protocol):
     def log_epochs(self, shard: ShardKey) -> list[Position]:
         """The first position of each epoch in the log, in order: enough to know the epoch of every entry."""
 
-    def read_rows(self, shard: ShardKey) -> Iterable[Row]:
-        """Every row of the checkpoint, kinds in rising order, keys in rising order within a kind."""
+    def read_rows(self, shard: ShardKey, twins: Twins | None = None) -> Iterable[Row]:
+        """Every row of the checkpoint but what ``twins`` allows to leave out, by rising kind, and key within a kind."""
 
     def read_row(self, shard: ShardKey, kind: int, key: int) -> bytes | None:
         """One row of the checkpoint."""

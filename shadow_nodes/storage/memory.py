@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from shadow_nodes.core.store import LogEntry, ReplicaRecord, Row, RowChanges, RowKey, ShardWrite
+from shadow_nodes.core.store import LogEntry, ReplicaRecord, Row, RowChanges, RowKey, ShardWrite, Twins
 from shadow_nodes.protocol.commands import ShardKey
 from shadow_nodes.protocol.errors import CorruptError
 from shadow_nodes.protocol.messages import Position
@@ -112,7 +112,7 @@ class MemoryStore:
         state = self._shards.get(shard)
         return list(state.epochs) if state else []
 
-    def read_rows(self, shard: ShardKey) -> Iterable[Row]:
+    def read_rows(self, shard: ShardKey, twins: Twins | None = None) -> Iterable[Row]:
         self._check()
         state = self._shards.get(shard)
         return _sorted_rows(state.rows) if state else []

@@ -20,7 +20,7 @@ from errno import EIO, ENOSPC
 from itertools import islice
 from pathlib import Path
 
-from shadow_nodes.core.store import LogEntry, ReplicaRecord, Row, ShardWrite
+from shadow_nodes.core.store import LogEntry, ReplicaRecord, Row, ShardWrite, Twins
 from shadow_nodes.protocol.commands import ShardKey
 from shadow_nodes.protocol.errors import CorruptError, NoRoomError
 from shadow_nodes.protocol.messages import Position
@@ -46,6 +46,8 @@ CHECKPOINT_FRAMES = 1_000
 READ_ENTRIES = 32
 """Log entries asked for by one query."""
 _FOLD = "PRAGMA wal_checkpoint(PASSIVE)"
+_ALL_ROWS = "SELECT kind, key, crc, value FROM rows WHERE space = ? ORDER BY kind, key"
+_LATER_ROWS = "SELECT kind, key, crc, value FROM rows WHERE space = ? AND kind > ? ORDER BY kind, key"
 _INDEX_HEADER_BYTES = 48
 _INDEX_END = struct.Struct("=16xI4xII8s")
 """Of the header of SQLite's wal-index: number of frames, checksum of the last one, salts as in the log."""
@@ -286,11 +288,11 @@ class SqliteStore:
         if self._reader.execute(hidden, (state.space, kind, key)).fetchone() is not None:
             raise CorruptError(f"shard {shard}: row ({kind}, {key}) is out of place")
 
-    def read_rows(self, shard: ShardKey) -> Iterable[Row]:
+    def read_rows(self, shard: ShardKey, twins: Twins | None = None) -> Iterable[Row]:
         """From a connection of its own; raises CorruptError, OSError while it is walked, too."""
         self._check()
         try:
-            _, rows = self._walk(shard)
+            _, rows = self._walk(shard, twins)
         except KeyError:
             return
         yield from rows
@@ -301,7 +303,7 @@ class SqliteStore:
         stored, rows = self._walk(shard)
         return stored.record(), in_chunks(rows, chunk_bytes)
 
-    def _walk(self, shard: ShardKey) -> tuple[StoredShard, Iterator[Row]]:
+    def _walk(self, shard: ShardKey, twins: Twins | None = None) -> tuple[StoredShard, Iterator[Row]]:
         """The shard's record and, in the same state of the database, its rows. Raises KeyError."""
         with self._failing("reading rows"):
             connection = sqlite_files.connect(self._path_dir / DATABASE, writing=False)
@@ -317,7 +319,7 @@ class SqliteStore:
             except BaseException:
                 self._end_walk(connection)
                 raise
-        rows = self._rows(connection, *found)
+        rows = self._rows(connection, *found, twins)
         next(rows)  # from here on the generator sees to it that the connection is closed
         return found[1], rows
 
@@ -329,21 +331,30 @@ class SqliteStore:
         found = connection.execute("SELECT body FROM shards WHERE space = ?", (space,)).fetchone()
         return None if found is None else (space, unseal_shard(space, found[0]))
 
-    def _rows(self, connection: sqlite3.Connection, space: int, stored: StoredShard) -> Iterator[Row]:
-        """The first item is none; see ``_walk``."""
+    def _rows(
+        self, connection: sqlite3.Connection, space: int, stored: StoredShard, twins: Twins | None
+    ) -> Iterator[Row]:
+        """The first item is none; see ``_walk``. With rows dropped and still there, twins cannot be counted on."""
         drops = dict(stored.drops)
-        count = 0
+        if drops:
+            twins = None
+        count = twin_bytes = 0
         last: tuple[int, int] | None = None
         try:
             yield 0, 0, b""
             with self._failing("reading rows"):
-                for kind, key, crc, value in connection.execute(
-                    "SELECT kind, key, crc, value FROM rows WHERE space = ? ORDER BY kind, key", (space,)
-                ):
+                rows = connection.execute(_ALL_ROWS, (space,))
+                while (row := next(rows, None)) is not None:
+                    kind, key, crc, value = row
                     if crc != row_crc(space, kind, key, value) or (last is not None and (kind, key) <= last):
                         raise CorruptError(f"shard {stored.shard}: row ({kind}, {key}) is damaged or out of place")
                     last = (kind, key)
-                    count += 1
+                    if twins is None or kind != twins.kind:
+                        count += 1 if twins is None or kind != twins.of else 2
+                    else:
+                        twin_bytes += len(value)
+                        if twin_bytes >= twins.bytes_max:
+                            rows = connection.execute(_LATER_ROWS, (space, kind))
                     if key >= drops.get(kind, key):
                         yield kind, key, value
                 if count != stored.rows:

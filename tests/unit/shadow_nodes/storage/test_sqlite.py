@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from shadow_nodes.core.store import Checkpoint, LogEntry, RowChanges, ShardWrite
+from shadow_nodes.core.store import Checkpoint, LogEntry, RowChanges, ShardWrite, Twins
+from shadow_nodes.protocol.errors import CorruptError
 from shadow_nodes.protocol.messages import LOG_START, Position
 from shadow_nodes.storage import sqlite
 from shadow_nodes.storage.sqlite import SqliteStore
@@ -103,6 +104,31 @@ def test_trimmed_entries_and_dropped_rows_go_a_little_with_every_write(tmp_path:
     assert [entry.seq for entry in store.read_log(A, 0, 3000, 1 << 30)] == [1996, 1997, 1998, 1999, 2000]
     assert count(store, "rows") == 10
     assert count(store, "log") <= 100
+    store.close()
+
+
+def test_a_walk_leaves_out_twins_past_a_bound_and_still_counts_the_rest(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    rows = [(kind, key, b"v" * 100) for kind in (1, 2, 3, 4) for key in range(100)]
+    store.write([ShardWrite(A, checkpoint=Checkpoint(LOG_START, RowChanges(puts=rows)))])
+    twins = Twins(3, 2, 950)
+    assert list(store.read_rows(A, twins)) == rows[:210] + rows[300:]
+    assert list(store.read_rows(A, Twins(3, 2, 1 << 20))) == rows
+    assert list(store.read_rows(A)) == rows
+    store._writer.execute("DELETE FROM rows WHERE kind = 2 AND key = 7")
+    with pytest.raises(CorruptError, match="398 of 400 rows"):
+        list(store.read_rows(A, twins))
+    store.close()
+
+
+def test_no_twin_is_left_out_while_dropped_rows_are_there(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path)
+    rows = [(kind, key, b"v" * 100) for kind in (2, 3) for key in range(1000)]
+    store.write([ShardWrite(A, checkpoint=Checkpoint(LOG_START, RowChanges(puts=rows)))])
+    dropped = RowChanges(drop=[(2, 500), (3, 500)])
+    store.write([ShardWrite(A, checkpoint=Checkpoint(LOG_START, dropped))])
+    assert count(store, "rows") > 1000
+    assert list(store.read_rows(A, Twins(3, 2, 950))) == rows[500:1000] + rows[1500:]
     store.close()
 
 
