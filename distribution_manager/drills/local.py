@@ -30,6 +30,7 @@ from distribution_manager.drills.processes import (
     POLL_S,
     ProcessState,
     identify,
+    read_bytes,
     send_signal,
     spawn,
     state_of,
@@ -48,6 +49,8 @@ from distribution_manager.drills.state import (
 )
 
 READY_TIMEOUT_S: Final = 60.0
+LOADING_BYTES_MIN: Final = 32 * 1024 * 1024
+"""A node that has read this much within a timeout is still loading: starting Python reads less."""
 ADMIN_TIMEOUT_S: Final = 20.0
 STOP_TIMEOUT_S: Final = 10.0
 KILL_TIMEOUT_S: Final = 10.0
@@ -292,19 +295,32 @@ class LocalCluster:
     # waiting and watching
 
     def wait_ready(self, names: Iterable[str] | None = None, timeout_s: float = READY_TIMEOUT_S) -> None:
-        """Until the named members (None: all) serve. Raises ClusterError when one ends or time runs out."""
+        """Until the named members (None: all) serve. Raises ClusterError when one ends or time runs out.
+
+        A node serves once it has loaded its replicas: it is given as much time again for as long as it goes on reading.
+        """
         deadline = time.monotonic() + timeout_s
         waiting = [self.member(name) for name in (self.names if names is None else names)]
+        read = {member.name: read_bytes(member.process) for member in waiting}
         while waiting:
             for member in waiting:
                 if self.state_of(member.name) is ProcessState.STOPPED:
                     raise ClusterError(f"{member.name} ended: {self._last_words(member.name)}")
             waiting = [member for member in waiting if not probes.ready(member)]
             if waiting and time.monotonic() >= deadline:
+                if all(self._loads(member, read) for member in waiting):
+                    deadline = time.monotonic() + timeout_s
+                    continue
                 names = ", ".join(member.name for member in waiting)
                 raise ClusterError(f"{names}: not ready after {timeout_s:.0f} s: look into {self.data_dir}/logs")
             if waiting:
                 time.sleep(POLL_S)
+
+    @staticmethod
+    def _loads(member: Member, read: dict[str, int]) -> bool:
+        """Whether it is a node that has read much since ``read``, which is brought up to date."""
+        before, read[member.name] = read[member.name], read_bytes(member.process)
+        return member.kind == "node" and read[member.name] - before >= LOADING_BYTES_MIN
 
     def exit_status(self, name: str) -> int | None:
         """Of a child of this process, as subprocess gives it; None while it runs or where that is not known."""

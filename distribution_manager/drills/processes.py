@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -51,6 +52,16 @@ def state_of(process: ProcessId | None) -> ProcessState:
     if process is None or stat is None or stat[1] != process.started or stat[0] in _DEAD:
         return ProcessState.STOPPED
     return ProcessState.FROZEN if stat[0] in _FROZEN else ProcessState.UP
+
+
+def read_bytes(process: ProcessId | None) -> int:
+    """How much the process has read so far, from files and sockets; 0 where that is not known (not Linux)."""
+    with suppress(OSError):
+        if process is not None:
+            for line in Path(f"/proc/{process.pid}/io").read_text(encoding="ascii").splitlines():
+                if line.startswith("rchar:"):
+                    return int(line.split()[1])
+    return 0
 
 
 def send_signal(process: ProcessId | None, number: signal.Signals) -> bool:
