@@ -57,7 +57,7 @@ class EtcdFront:
         """``done`` is an input of the process: the outcome, or None where it is not known."""
         over = False
         process, loop, random = self.process, self.world.loop, self.world.random
-        lease = self.lease
+        lease, generation = self.lease, self.cluster.generation
         leased = any(isinstance(change, Put) and change.leased for change in transaction.changes)
 
         def answer(outcome: Outcome | None) -> None:
@@ -70,7 +70,8 @@ class EtcdFront:
         def execute() -> None:
             if self._cut():
                 return
-            if random.random() < self.world.etcd_loss:
+            if random.random() < self.world.etcd_loss or generation != self.cluster.generation:
+                # what was under way to an etcd that has been restored meanwhile is lost with its connections
                 return
             if leased and lease != self.lease:
                 # a session's calls go one after the other: none is overtaken by one of the next session

@@ -313,6 +313,29 @@ class Faults(HealingFaults):
 
         return mend
 
+    def _etcd_restore(self, random: Random, fault: Fault) -> Callable[[], None] | bool:
+        """A backup is taken now and put back later: epochs go back, and so do primaries, attributes, registrations.
+
+        Only where no queue and no replica set is another by then: a restored etcd that names sets which are gone needs
+        people.
+        """
+        cluster = self.world.cluster
+        if self.world.creating() or not cluster.available:
+            return False
+        backup, before = cluster.backup(), self._sets()
+
+        def restore() -> None:
+            if self._sets() == before and not self.world.creating():
+                self.happened["etcd_restored"] = self.happened.get("etcd_restored", 0) + 1
+                cluster.restore(backup)
+
+        return restore
+
+    def _sets(self) -> list[tuple[str, object]]:
+        """Queues and their replica sets."""
+        records: list[tuple[str, object]] = [(shard, record.replicas) for shard, record in self.world.records().items()]
+        return records + [(item.key, item.value) for item in self.world.cluster.list_prefix_always("queues/")]
+
     def _etcd_cut(self, random: Random, fault: Fault) -> Callable[[], None]:
         one = self._manager(random).name
         return self._cut([(one, ETCD), (ETCD, one)])

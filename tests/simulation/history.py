@@ -70,6 +70,8 @@ class QueueFacts(msgspec.Struct, frozen=True):
     max_receives: int = 0
     dead_letter: str = ""
     delayed: bool = False
+    retention_ms: int = 0
+    """0: longer than any run."""
 
 
 class History(msgspec.Struct):

@@ -122,6 +122,43 @@ MUTATIONS = (
         "follower is not None else 0",
     ),
     Mutation(
+        "a lost store confirms an empty answer",
+        f"{MANAGER}/confirmation.py",
+        "self._around.incarnation(replica.node) == replica.incarnation",
+        "self._around.incarnation(replica.node) is not None",
+    ),
+    Mutation(
+        "a repeated send is refused for want of room",
+        f"{MANAGER}/owner.py",
+        "return isinstance(request.command, Send | Accept) and not request.repeated",
+        "return isinstance(request.command, Send | Accept)",
+        "disks",
+    ),
+    Mutation(
+        "a full disk's node promises",
+        f"{NODE}/node.py",
+        "        if self.out_of_room:\n            self._refuse(link, message)\n            return\n        if replica is None:\n",
+        "        if self.out_of_room:\n"
+        "            answer = replica.fence(message, self._store.incarnation, now.clock_ms) if replica else None\n"
+        "            self._sends += [(link, answer)] if answer else []\n"
+        "            return\n"
+        "        if replica is None:\n",
+        "disks",
+    ),
+    Mutation(
+        "messages expire too early",
+        f"{NODE}/machine/upkeep.py",
+        "    horizon_ms = now_ms - state.settings.retention_ms\n",
+        "    horizon_ms = now_ms - state.settings.retention_ms // 2\n",
+    ),
+    Mutation(
+        "an epoch below the promises is taken again",
+        f"{MANAGER}/takeover.py",
+        "self._epoch_floor = max(self._epoch_floor, message.promised.epoch)",
+        "self._epoch_floor = 0",
+        "etcd",
+    ),
+    Mutation(
         "append takes any token",
         f"{NODE}/replica.py",
         "        if message.token != self.promised:\n"

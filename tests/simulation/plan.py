@@ -15,7 +15,7 @@ from tests.simulation.loop import MS, SECOND
 NODE_KINDS = ("node_crash", "node_pause", "node_corrupt", "node_slow_disk")
 MANAGER_KINDS = ("manager_crash", "manager_pause")
 NETWORK_KINDS = ("partition", "one_way", "isolate", "slow_link", "resets", "stall", "manager_links", "owner_cut")
-ETCD_KINDS = ("etcd_down", "etcd_slow", "etcd_loss", "etcd_cut", "lease_end", "watch_gap", "compact")
+ETCD_KINDS = ("etcd_restore", "etcd_down", "etcd_slow", "etcd_loss", "etcd_cut", "lease_end", "watch_gap", "compact")
 DISK_KINDS = ("node_full", "all_full", "node_crash", "node_slow_disk")
 CLOCK_KINDS = ("clock_jump",)
 PLANNED_KINDS = ("handoff", "manager_promote")
@@ -101,8 +101,8 @@ def make_plan(seed: int, profile: str = "all") -> Plan:
     queues, weights, faults = _queues(random, count), _weights(random), _faults(random, load_us, profile)
     healing = Random(f"healing {seed} {profile}")
     faults = sorted([*faults, *_healing_faults(healing, load_us, profile)], key=_order)
-    if any(fault.kind in {"node_corrupt", "node_gone"} for fault in faults):
-        # a queue might be made on a store that is lost already, though nobody knows it yet
+    if any(fault.kind in {"node_corrupt", "node_gone", "etcd_restore"} for fault in faults):
+        # a queue might be made on a store that is lost already, though nobody knows it yet; or be lost with etcd
         weights["recreate"] = 0
     skew_ms = random.choice((0, 0, 0, 200, 3_000)) if profile not in {"none", "single"} else 0
     calm = profile in {"none", "single"}
@@ -163,7 +163,7 @@ def _bounds(random: Random) -> dict[str, int]:
     return {
         "checkpoint_rows": random.choice((5, 10, 40, 2_000)),
         "window_bytes": random.choice((500, 3_000, 1 << 25)),
-        "append_bytes": random.choice((500, 4_000, 1 << 22)),
+        "append_bytes": random.choice((1, 500, 4_000, 1 << 22)),
         "fetch_entries": random.choice((5, 50, 2_000)),
         "expire_per_entry": random.choice((2, 20, 1_000)),
         "window_ms": random.choice((3_000, 10_000, 300_000)),
@@ -181,7 +181,9 @@ def _queues(random: Random, regions: int) -> list[dict[str, Any]]:
             queue["attributes"]["FifoQueue"] = "true"
         elif random.random() < 0.15:
             queue["attributes"]["DelaySeconds"] = "1"
-        if random.random() < 0.5:
+        elif random.random() < 0.2:
+            queue["attributes"]["MessageRetentionPeriod"] = random.choice(("2", "5", "12"))
+        if "MessageRetentionPeriod" not in queue["attributes"] and random.random() < 0.5:
             target = f"d{name}"
             arn = f"arn:aws:sqs:us-east-1:000000000000:{target}"
             queue["attributes"]["RedrivePolicy"] = (

@@ -16,8 +16,9 @@ class Story:
 
     def __init__(self, **facts: Any) -> None:
         limit = facts.pop("max_receives", 0)
+        retention_ms = facts.pop("retention_ms", 0)
         queues = [
-            QueueFacts(S, "standard", False, limit, D if limit else ""),
+            QueueFacts(S, "standard", False, limit, D if limit else "", retention_ms=retention_ms),
             QueueFacts(F, "ordered.fifo", True),
             QueueFacts(D, "dead", False),
         ]

@@ -363,3 +363,32 @@ def test_a_change_of_visibility_with_an_old_handle() -> None:
     story._add("change", F, None, handles=[(1, 1)], done=[True], visible_ms=9_000)
     story.delete(F, 1, 2)
     assert "handles" in story.found()
+
+
+def test_what_its_retention_has_ended_is_not_lost() -> None:
+    story = Story(retention_ms=2_000)
+    story.send(S, "a", 1)
+    story.receive(S, at=(3_000, 3_100))
+    assert story.found() == []
+
+
+def test_a_message_after_its_retention() -> None:
+    story = Story(retention_ms=2_000)
+    story.send(S, "a", 1)
+    story.receive(S, ("a", 1, 1, 1), at=(3_000, 3_100))
+    assert story.found() == ["expiry"]
+
+
+def test_a_message_gone_before_its_retention_has_ended() -> None:
+    story = Story(retention_ms=2_000)
+    story.send(S, "a", 1)
+    story.receive(S, at=(1_000, 1_100))
+    assert story.found() == ["expiry"]
+
+
+def test_a_message_that_an_unanswered_receive_may_have_taken_is_not_gone_too_early() -> None:
+    story = Story(retention_ms=2_000)
+    story.send(S, "a", 1)
+    story.receive(S, at=(200, 900), status="unknown")
+    story.receive(S, at=(1_000, 1_100))
+    assert story.found() == []

@@ -117,6 +117,7 @@ class World:
                 max_receives,
                 dead_letter,
                 metadata.attributes.get("DelaySeconds", "0") != "0",
+                1_000 * int(metadata.attributes.get("MessageRetentionPeriod", "0")),
             )
         )
 

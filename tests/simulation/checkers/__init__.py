@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tests.simulation.checkers.deadletters import check_dead_letters
 from tests.simulation.checkers.duplicates import check_deduplication, check_duplicates
+from tests.simulation.checkers.expiry import check_expiry
 from tests.simulation.checkers.handles import check_handles
 from tests.simulation.checkers.holders import check_holders
 from tests.simulation.checkers.loss import check_lost, check_resurrected, check_unexpected
@@ -26,6 +27,7 @@ CHECKS = (
     check_duplicates,
     check_dead_letters,
     check_empty_answers,
+    check_expiry,
 )
 
 

@@ -11,15 +11,19 @@ def check_lost(history: History) -> list[tuple[str, str]]:
 
     Only where the queues were read to their end: a message that nobody has seen may still be there otherwise. One that
     was received and not deleted must have come again, in its queue or in the dead-letter queue, until it was deleted.
+    Queues with a short retention: see expiry.py.
     """
     if not history.drained:
         return []
+    kept = {facts.queue for facts in history.queues if not facts.retention_ms}
     seen: dict[tuple[str, tuple[int, int, int]], list[tuple[str, int]]] = {}
     for op, got in receipts(history):
         seen.setdefault((op.queue, got.message_id), []).append((op.queue, got.key))
     deletes = deletes_by_key(history)
     found = []
     for op, message_id, body in acknowledged(history):
+        if op.queue not in kept:
+            continue
         queues = [op.queue, *(item.dead_letter for item in history.queues if item.queue == op.queue)]
         since_us = op.invoked_us if message_id[:2] == op.id else 0
         if any(clear for queue in queues for clear in cleared(history, queue) if end_us(clear) > since_us):
