@@ -23,7 +23,7 @@ help:
 	@echo "make status    show processes and queues"
 	@echo "make test      all tests (COVERAGE=1, ARGS=...): test-quick in one process, test-cluster with real clusters"
 	@echo "               test-clients with other people's SQS clients, from PyPI and npm"
-	@echo "make sim       simulated clusters under faults, seed after seed (MINUTES=10 JOBS=2, or ARGS='--seed 7')"
+	@echo "make sim       simulated clusters under faults, seed after seed (MINUTES=10 JOBS=2, or ARGS='--seeds 1-10000')"
 	@echo "make test-terraform   Terraform's AWS provider, where there is one; takes minutes"
 	@echo "make lint      ruff, mypy --strict, import-linter, terraform fmt"
 	@echo "make format    let ruff and terraform put things in order"
@@ -49,7 +49,7 @@ test-quick: $(READY)
 MINUTES ?= 10
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 sim: $(READY)
-	$(BIN)/python -m tests.simulation $(if $(ARGS),$(ARGS),--minutes $(MINUTES) --jobs $(JOBS) --start $$(date +%s))
+	$(BIN)/python -m tests.simulation --jobs $(JOBS) $(if $(ARGS),$(ARGS),--minutes $(MINUTES) --start $$(date +%s))
 
 # one after the other: each of them starts many processes, and what they look at is time
 test-cluster: $(READY)

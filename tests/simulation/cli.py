@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -32,7 +33,7 @@ class Totals:
         self.cpu_s = 0.0
         self.simulated_s = 0.0
         self.counts: dict[str, int] = {}
-        self.faults = 0
+        self.faults: dict[str, int] = {}
         self.failed: list[Report] = []
         self.unknown = 0
 
@@ -40,7 +41,8 @@ class Totals:
         self.seeds += 1
         self.cpu_s += cpu_s
         self.simulated_s += report.simulated_s
-        self.faults += sum(report.faults.values())
+        for kind, count in report.faults.items():
+            self.faults[kind] = self.faults.get(kind, 0) + count
         for name in ("operations", "acknowledged", "entries", "takeovers", "changes", "snapshots", "digests"):
             self.counts[name] = self.counts.get(name, 0) + getattr(report, name)
         if report.verdict == "invalid":
@@ -52,16 +54,33 @@ class Totals:
         return (
             f"{self.seeds} seeds, {self.simulated_s / 3600:.1f} h simulated in {self.cpu_s:.0f} CPU s, "
             f"{counts.get('operations', 0)} operations, {counts.get('takeovers', 0)} takeovers, "
-            f"{counts.get('changes', 0)} replica changes, {self.faults} faults, {len(self.failed)} failed, "
-            f"{self.unknown} unknown"
+            f"{counts.get('changes', 0)} replica changes, {sum(self.faults.values())} faults, "
+            f"{len(self.failed)} failed, {self.unknown} unknown"
         )
 
     def per_hour(self) -> str:
         hours = max(self.cpu_s, 0.001) / 3600
         parts = [f"{int(value / hours):,} {name}" for name, value in self.counts.items()]
-        return f"per CPU hour: {int(self.seeds / hours):,} seeds, {int(self.faults / hours):,} faults, " + ", ".join(
-            parts
+        return (
+            f"per CPU hour: {int(self.seeds / hours):,} seeds, {int(sum(self.faults.values()) / hours):,} faults, "
+            + ", ".join(parts)
         )
+
+    def table(self, profile: str) -> str:
+        """For docs/simulation.md: a row of the runs, and what happened how often."""
+        commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+        when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+        counts = self.counts
+        kinds = ", ".join(f"{kind} {count:,}" for kind, count in sorted(self.faults.items()))
+        row = (
+            f"{when}, {commit.stdout.strip() or 'unknown'}{'' if profile == 'all' else f', {profile}'}",
+            f"{self.seeds:,}",
+            f"{self.simulated_s / 3600:.1f} h",
+            f"{counts.get('operations', 0):,}; {counts.get('takeovers', 0):,}; {sum(self.faults.values()):,}",
+            f"{self.cpu_s:,.0f} s",
+            str(len(self.failed) + self.unknown),
+        )
+        return f"| {' | '.join(row)} |\nfaults: {kinds}"
 
 
 def _seeds(arguments: argparse.Namespace) -> Iterable[int]:
@@ -109,6 +128,7 @@ def main() -> int:
         _show(totals, map(_run, work), arguments)
     print(totals.line())
     print(totals.per_hour())
+    print(totals.table(arguments.profile))
     return 1 if totals.failed else 0
 
 

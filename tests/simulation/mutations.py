@@ -137,7 +137,8 @@ MUTATIONS = (
     Mutation(
         "a full disk's node promises",
         f"{NODE}/node.py",
-        "        if self.out_of_room:\n            self._refuse(link, message)\n            return\n        if replica is None:\n",
+        "        if self.out_of_room:\n            self._refuse(link, message)\n            return\n"
+        "        if replica is None:\n",
         "        if self.out_of_room:\n"
         "            answer = replica.fence(message, self._store.incarnation, now.clock_ms) if replica else None\n"
         "            self._sends += [(link, answer)] if answer else []\n"
