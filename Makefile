@@ -15,7 +15,7 @@ BENCH_READY := .venv-bench/.ready
 PYTHON ?= $(firstword $(foreach python,python3 python3.14 python3.13 python3.12 python3.11,$(shell \
 	$(python) -c 'import sys; sys.version_info >= (3, 11) and print("$(python)")' 2>/dev/null)) no-python)
 
-.PHONY: help up down status sim test test-quick test-cluster test-clients test-terraform lint format bench bench-quick bench-smoke bench-failover clean
+.PHONY: help up down status sim test test-quick test-cluster test-clients test-terraform lint format bench bench-quick bench-smoke bench-failover bench-placement clean
 
 help:
 	@echo "make up        start etcd and three regions here; Ctrl-C stops them (DATA=.shadowq PORT=9324)"
@@ -28,6 +28,7 @@ help:
 	@echo "make lint      ruff, mypy --strict, import-linter, terraform fmt"
 	@echo "make format    let ruff and terraform put things in order"
 	@echo "make bench-failover   the time without successful operations at failover (ARGS='--blows 5')"
+	@echo "make bench-placement  sets of replicas by the ack latency that clients measure, regions being apart"
 	@echo "make bench     beside NATS, RabbitMQ, moto and the floors, an hour; bench-quick: 3 minutes; bench-smoke: it works"
 	@echo "make clean     remove .venv and what tools leave behind; data directories stay"
 
@@ -79,6 +80,10 @@ format: $(READY)
 # how long clients go without a successful operation when an owner or a primary dies or freezes; some 6 minutes
 bench-failover: $(READY)
 	$(BIN)/python benchmarks/failover.py $(ARGS)
+
+# five regions behind a relay: whether queues are put where their clients wait least; some 5 minutes
+bench-placement: $(READY)
+	$(BIN)/python -m benchmarks.placement $(ARGS)
 
 # RabbitMQ and wrk are Debian's, installed where that is possible; the rest is in an environment of its own, so that
 # `make test` keeps its. What cannot be had is reported as absent.

@@ -98,13 +98,15 @@ class CoreBackend:
         except NotEnoughRegionsError as error:
             raise Unavailable(str(error)) from error
         attempt = self._driver.random_bits()
+        # an owner far from its primary would make a nearer replica that: see Results.successor
+        owner = self._core.handoffs.first_owner(wanted.queue_id, best.sites[0].region) or self._core.me
         try:
             created = await self._run(
-                lambda: procedures.create_queue(wanted, best.replicas, self._core.me, attempt, shadow_factor)
+                lambda: procedures.create_queue(wanted, best.replicas, owner, attempt, shadow_factor)
             )
         except procedures.AttributesDifferError as error:
             raise NameTaken(*error.args) from error
-        if created.record is not None:
+        if created.record is not None and owner == self._core.me:
             self._core.granted(wanted.shard(), created.record.token)
         return created.metadata
 

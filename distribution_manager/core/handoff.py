@@ -82,6 +82,14 @@ class Handoffs:
         draining = self._holdings.directory.region_draining
         return [item for item in self._others() if region in {None, item.region} and not draining(item.region)]
 
+    def first_owner(self, queue_id: str, region: str) -> Owner | None:
+        """Who should own a new queue whose primary is in ``region``: a manager there; None: this one."""
+        managers = self.managers_in(region) if region != self._holdings.region else []
+        if not managers:
+            return None
+        chosen = managers[int(queue_id, 16) % len(managers)]
+        return Owner(manager=chosen.manager, life=chosen.life)
+
     def _others(self) -> list[ManagerRecord]:
         return [
             item

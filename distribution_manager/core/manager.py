@@ -348,6 +348,10 @@ class ManagerCore:
         self.on_ownership("serving", self.owners[shard])
         self.healer.serving(shard, self.owners[shard].record)
 
+    def succession(self, shard: ShardKey, node: str, cause: str) -> tuple[str, str] | None:
+        owner = self.owners.get(shard)
+        return (node, cause) if owner is None else self.promoter.succession(owner, node, cause)
+
     def record_changed(self, shard: ShardKey, record: ShardRecord) -> None:
         self.on_ownership("changed", self.owners[shard])
         self.healer.record_changed(shard, record)

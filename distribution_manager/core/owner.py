@@ -501,7 +501,8 @@ class ShardOwner:
 
     def promotion_wanted(self) -> tuple[str, str] | None:
         """The node that should be primary instead of the one that is, and why."""
-        return None if self._results is None else self._results.successor()
+        wanted = None if self._results is None else self._results.successor()
+        return None if wanted is None else self._around.succession(self.shard, *wanted)
 
     def want_primary(self, node: str, until_ms: int, cause: str) -> None:
         """Makes a node of the set primary as soon as it keeps up; given up at ``until_ms``."""

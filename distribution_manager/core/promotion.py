@@ -174,6 +174,42 @@ class Promoter:
             return Move(owner.shard, record.primary, causes.DRAIN, f"{self._site.region} is being drained")
         return None
 
+    # --- failure ---------------------------------------------------------------------------------------------------
+
+    def succession(self, owner: ShardOwner, node: str, cause: str) -> tuple[str, str] | None:
+        """Who is to be primary instead of one that has failed, or is too far from its owner: at once ``node``, the
+        nearest to the owner. After a failure, another replica that is better for the clients by the margin, or fit
+        where that is not: then the owner follows it, and None is returned, as where the shard is moving already.
+        """
+        shard = owner.shard
+        if self.relocations.is_moving(shard):
+            return None
+        best = self._successor(owner, node) if cause == causes.FAILURE else node
+        if best != node and self.relocations.may_begin(shard, cause):
+            self.relocations.begin(Move(shard, best, cause, f"{owner.record.primary} has failed"))
+            return None
+        return node, cause
+
+    def _successor(self, owner: ShardOwner, node: str) -> str:
+        """Ranks what is left of the set, by what is known: without traffic, or without distances, it is ``node``."""
+        metadata = self._site.directory.metadata(owner.shard)
+        failed, replicas = owner.record.primary, [replica.node for replica in owner.record.replicas]
+        left = [one for one in replicas if one != failed and (one == node or self._site.keeps_up(owner.shard, one))]
+        sites = [site for site in self._site.atlas.sites() if site.node in left]
+        regions = {site.region for site in sites}
+        if metadata is None or len(regions) != len(left) or len(left) < 2:
+            return node
+        weights = owner.demand.weights(self._site.now.monotonic_ms)
+        wishes = wishes_of(metadata)
+        ranked = placements(sites, len(left), self._site.atlas, weights, wishes=wishes, keep=left)
+        here = next((item for item in ranked if item.sites[0].node == node), None)
+        best = next((item for item in ranked if self._may_be_primary(owner, item)), None)
+        if best is None or (here is not None and here.preferred and wishes.primary_region):
+            return node
+        known = sum(weights.values()) >= FOLLOW_WEIGHT_MIN
+        better = here is None or (best.preferred and not here.preferred) or (known and nearer(here, best))
+        return best.sites[0].node if better else node
+
     # --- one shard -------------------------------------------------------------------------------------------------
 
     def _look(self, shard: ShardKey, owner: ShardOwner, metadata: QueueMetadata) -> None:

@@ -28,8 +28,8 @@ OFFER_RETRY_MS = 1_000
 """An offer to the new owner that nothing came of is made again after this."""
 GIVEN_UP_MS = 10_000
 """A shard whose move was given up stays for this long."""
-WITHOUT_PERMIT = frozenset({causes.DRAIN})
-"""An operator waits for these, and they are bounded by MOVES_AT_ONCE_MAX."""
+WITHOUT_PERMIT = frozenset({causes.DRAIN, causes.FAILURE})
+"""An operator waits for these, or clients do, and they are bounded by MOVES_AT_ONCE_MAX."""
 
 
 class Move(msgspec.Struct, frozen=True):
@@ -84,6 +84,11 @@ class Relocations:
         self._moves[move.shard] = _UnderWay(move, self._ground.now.monotonic_ms)
         self._resting.pop(move.shard, None)
         self._go_on(self._moves[move.shard])
+
+    def is_moving(self, shard: ShardKey) -> bool:
+        """Whether its primary, or its owner, is on the way."""
+        begun = self._moves.get(shard)
+        return begun is not None and begun.moving
 
     @property
     def under_way(self) -> int:

@@ -142,6 +142,12 @@ class Surroundings(Protocol):
     def serving(self, shard: ShardKey) -> None:
         """The owner has begun to serve."""
 
+    def succession(self, shard: ShardKey, node: str, cause: str) -> tuple[str, str] | None:
+        """The shard should have another primary, for a cause; ``node``, which is asked for results, could be it.
+
+        Returns who is to be it now, and why; None where the shard is on its way already.
+        """
+
     def record_changed(self, shard: ShardKey, record: ShardRecord) -> None:
         """The owner has changed its shard's record."""
 

@@ -80,22 +80,23 @@ class Backend:
         )
         core = self.core
         try:
-            replicas = placements(
+            best = placements(
                 core.atlas.sites(),
                 1 + queue["factor"],
                 core.atlas,
                 {self.process.region: 1.0},
                 wishes=wishes_of(wanted),
-            )[0].replicas
+            )[0]
         except NotEnoughRegionsError:
             answer("refused", None)
             return
         attempt = random.getrandbits(SESSION_BITS)
+        owner = core.handoffs.first_owner(wanted.queue_id, best.sites[0].region) or core.me
 
         def ended(status: str, value: Any) -> None:
             if status == "ok":
                 op.queue = value.metadata.queue_id
-                if value.record is not None:
+                if value.record is not None and owner == core.me:
                     core.granted(wanted.shard(), value.record.token)
                 answer("ok", value.metadata)
             elif isinstance(value, procedures.AttributesDifferError):
@@ -103,7 +104,7 @@ class Backend:
             else:
                 answer(status, None)
 
-        self.process.run(lambda: procedures.create_queue(wanted, replicas, core.me, attempt), ended)
+        self.process.run(lambda: procedures.create_queue(wanted, best.replicas, owner, attempt), ended)
 
     def change(self, name: str, op: Op, attributes: dict[str, str | None], answer: Answer) -> None:
         def found(queue: QueueMetadata) -> None:
