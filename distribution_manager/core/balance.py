@@ -19,12 +19,17 @@ COST_MAX_MS = 10.0
 
 class Candidate(msgspec.Struct, frozen=True):
     """A queue, its placement, and those with the other primaries that it may have. ``follows``: its owner is, or
-    cannot be, in the primary's region."""
+    cannot be, in the primary's region. ``used``: it has clients, so that scores say what they wait."""
 
     queue: str
     here: Placement
     options: Sequence[Placement]
     follows: bool = True
+    used: bool = True
+
+    def cost_ms(self, option: Placement) -> float:
+        """How much longer its clients would wait."""
+        return option.score_ms - self.here.score_ms if self.used else 0.0
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -43,10 +48,10 @@ def plan(candidates: Iterable[Candidate], nodes: Iterable[str], better: float) -
     at = {queue: item.here for queue, item in places.items()}
     steps = dict[str, Step]()
     for queue, item in sorted(places.items()):
-        best = min(item.options, key=lambda option: option.score_ms, default=item.here)
-        if item.here.score_ms - best.score_ms >= better:
+        best = min(item.options, key=item.cost_ms, default=item.here)
+        if item.cost_ms(best) <= -better:
             at[queue] = best
-            steps[queue] = _step(item, best, f"{item.here.score_ms - best.score_ms:.1f} ms nearer to its clients")
+            steps[queue] = _step(item, best, f"{-item.cost_ms(best):.1f} ms nearer to its clients")
         elif not item.follows:
             steps[queue] = _step(item, item.here, "its owner is elsewhere")
     while True:
@@ -70,7 +75,7 @@ def _evener(candidates: Iterable[Candidate], counts: dict[str, int]) -> tuple[Ca
         for item in candidates
         for option in item.options
         if option.preferred >= item.here.preferred
-        and (cost_ms := option.score_ms - item.here.score_ms) <= COST_MAX_MS
+        and (cost_ms := item.cost_ms(option)) <= COST_MAX_MS
         and counts[item.here.sites[0].node] >= counts[option.sites[0].node] + 2
     ]
     return min(moves, key=lambda move: move[:3])[3:] if moves else None

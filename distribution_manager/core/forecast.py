@@ -28,7 +28,9 @@ SEASON_LEVEL, SEASON_SLOPE, SEASON_SHARE = 0.05, 0.005, 0.15
 ERROR_MEMORY_INTERVALS = 240
 """About how many of the last forecasts count when the least wrong is chosen; of a season's length where there is one,
 whatever is more."""
-JUDGED_MIN = 2
+NEAR_MEMORY_INTERVALS = 6
+"""The same of forecasts for the next interval, which count while none for the horizon does."""
+JUDGED_MIN = 3
 """Forecasts that must have been judged for errors to count: of the first value all say the same."""
 UNKNOWN = float("nan")
 
@@ -140,7 +142,7 @@ class LeastWrong:
 
     def __init__(self, forecasts: Sequence[Forecast], horizon: int, memory: int = ERROR_MEMORY_INTERVALS) -> None:
         self.forecasts = forecasts
-        self._records = [_Record(len(forecasts), horizon, memory), _Record(len(forecasts), 1, memory)]
+        self._records = [_Record(len(forecasts), horizon, memory), _Record(len(forecasts), 1, NEAR_MEMORY_INTERVALS)]
         """The one that counts first."""
 
     def observe(self, value: float | None) -> None:
@@ -183,7 +185,7 @@ class _Record:
         if value is None:
             return
         self.judged += 1
-        share = max(self._share, 1 / self.judged)
+        share = max(self._share, 2 / (self.judged + 1))
         for number, forecast in enumerate(said):
             self.errors[number] += share * (abs(forecast - value) - self.errors[number])
 

@@ -16,7 +16,7 @@ from distribution_manager.core.balance import Candidate, plan
 from distribution_manager.core.manager import ManagerCore
 from distribution_manager.core.metadata import QueueMetadata, ShardRecord
 from distribution_manager.core.placement import placements
-from distribution_manager.core.promotion import SCORE_MARGIN_MS
+from distribution_manager.core.promotion import FOLLOW_WEIGHT_MIN, SCORE_MARGIN_MS
 from shadow_nodes.peer_http import PeerHttp
 
 REBALANCE_PATH = "/admin/rebalance"
@@ -76,7 +76,7 @@ class BalanceApi:
         owner = directory.managers.get(record.owner.manager if record.owner else "")
         region = here.sites[0].region
         follows = owner is None or owner.region == region or not self._has_manager(region)
-        return Candidate(queue.name, here, options, follows)
+        return Candidate(queue.name, here, options, follows, sum(demand.values()) >= FOLLOW_WEIGHT_MIN)
 
     def _has_manager(self, region: str) -> bool:
         core = self._core

@@ -55,6 +55,14 @@ def test_what_is_placed_better_elsewhere_goes_there_whatever_the_numbers() -> No
     assert [(step.queue, step.node, step.to) for step in plan(candidates, NODES, BETTER_MS)] == [("q0", "a", "c")]
 
 
+def test_a_queue_that_nobody_uses_costs_nothing_and_is_nearer_to_nobody() -> None:
+    candidates = [
+        Candidate(f"q{number}", placement("a", 40.0), [placement("b"), placement("c", 90.0)], used=False)
+        for number in range(3)
+    ]
+    assert carried_out(candidates, plan(candidates, NODES, BETTER_MS)) == {"a": 1, "b": 1, "c": 1}
+
+
 def test_an_owner_elsewhere_comes_to_its_primary() -> None:
     candidates = [queue("q0", "a", follows=False)]
     assert [(step.node, step.to) for step in plan(candidates, NODES, BETTER_MS)] == [("a", "a")]
