@@ -14,6 +14,7 @@ from aiohttp import web
 
 from shadow_nodes.core.store import LogEntry, Store
 from shadow_nodes.driver import Driver
+from shadow_nodes.protocol.audit import LogPage, encode_page
 from shadow_nodes.protocol.commands import ShardKey
 from shadow_nodes.protocol.limits import APPEND_BYTES_MAX, SNAPSHOT_CHUNK_BYTES
 from shadow_nodes.replica_stream import SnapshotEnd, SnapshotHead, SnapshotRows, pack, pack_log
@@ -35,6 +36,7 @@ class ReplicaRoutes:
     def add_to(self, app: web.Application) -> None:
         app.router.add_get("/replica/{queue}/{shard}/log", self._log)
         app.router.add_get("/replica/{queue}/{shard}/snapshot", self._snapshot)
+        app.router.add_get("/replica/{queue}/{shard}/operations", self._operations)
 
     def _shard(self, request: web.Request) -> ShardKey:
         shard = f"{request.match_info['queue']}/{request.match_info['shard']}"
@@ -72,6 +74,19 @@ class ReplicaRoutes:
         if not found:
             raise ConnectionResetError("this node stops")
         return found[0]
+
+    async def _operations(self, request: web.Request) -> web.Response:
+        """A page of the operation log (protocol/audit.py), for managers: after a seq, or since a time."""
+        shard = self._shard(request)
+        after, since = request.query.get("after", "0"), request.query.get("since_ms", "0")
+        if not all(text.isascii() and text.isdigit() for text in (after, since)):
+            raise web.HTTPBadRequest(text="after, since_ms: must be whole numbers\n")
+        found: list[LogPage | None] = []
+        core = self._driver.core
+        self._driver.guard(lambda: found.append(core.page_for(shard, int(after), int(since) or None)))
+        if not found or found[0] is None:
+            raise web.HTTPServiceUnavailable(text=f"shard {shard} cannot be read just now\n")
+        return web.Response(body=encode_page(found[0]), content_type="application/msgpack")
 
     async def _snapshot(self, request: web.Request) -> web.StreamResponse:
         shard = self._shard(request)

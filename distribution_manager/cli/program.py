@@ -10,13 +10,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from distribution_manager.cli import geography, keys, local, members, processes, queues
+from distribution_manager.cli import geography, keys, local, members, oplog, processes, queues
 from distribution_manager.cli.arguments import FAILED, Parser, fail
 from distribution_manager.config import ConfigError
 from distribution_manager.drills.state import ClusterError
 from shadow_nodes.protocol.errors import ShadowQError
 
-GROUPS = (local, members, queues, geography, keys, processes)
+GROUPS = (local, members, queues, oplog, geography, keys, processes)
 """In the order of ``shadowq --help``."""
 
 

@@ -12,8 +12,11 @@ from distribution_manager.core.metadata import QueueMetadata, ShardRecord
 from distribution_manager.operator.balance import BalanceApi
 from distribution_manager.operator.drain import DrainApi
 from distribution_manager.operator.geography import GeographyApi
+from distribution_manager.operator.log_api import LogApi
 from distribution_manager.operator.metrics import Metrics
 from distribution_manager.operator.promotion import PromotionApi
+from distribution_manager.operator.replay import ReplayApi
+from distribution_manager.sqs.backend import Backend
 from shadow_nodes.peer_http import PeerHttp
 from shadow_nodes.protocol.bearer import knows_secret
 from shadow_nodes.protocol.messages import Inspected, Inspection
@@ -40,8 +43,11 @@ class AdminApi:
         secret: str,
         etcd: Callable[[], dict[str, Any]],
         peers: PeerHttp,
+        *,
+        backend: Backend,
     ) -> None:
         self._peers = peers
+        self._backend = backend
         self.stopping = False
         self._inspector = inspector
         self._core = inspector.core
@@ -59,6 +65,8 @@ class AdminApi:
         app.router.add_post("/admin/promote", PromotionApi(self._inspector, self._peers).handle)
         DrainApi(self._inspector).add_to(app)
         BalanceApi(self._core, self._peers).add_to(app)
+        app.router.add_get("/admin/log", LogApi(self._core, self._peers).handle)
+        app.router.add_post("/admin/replay", ReplayApi(self._core, self._backend, self._peers).handle)
 
     @web.middleware
     async def _authorize(

@@ -13,6 +13,7 @@ import msgspec
 
 from shadow_nodes.core.replica import Replica, Results
 from shadow_nodes.core.store import LogEntry, ReplicaRecord, ShardWrite, Store
+from shadow_nodes.protocol.audit import LogPage
 from shadow_nodes.protocol.commands import ShardKey
 from shadow_nodes.protocol.errors import ProtocolError
 from shadow_nodes.protocol.limits import (
@@ -346,6 +347,11 @@ class NodeCore:
         """For another node's Pull: committed entries; [] where there are no more, None where it needs a snapshot."""
         replica = self.replicas.get(shard)
         return None if replica is None else replica.committed_log(after_seq)
+
+    def page_for(self, shard: ShardKey, after_seq: int, since_ms: int | None) -> LogPage | None:
+        """For whoever reads the operation log; None where the shard is not here, or its log is being replaced."""
+        replica = self.replicas.get(shard)
+        return None if replica is None or replica.installing else replica.read_page(after_seq, since_ms)
 
     def pulled(self, pull: Pull, entries: list[LogEntry]) -> None:
         """More of the committed log has come; with none the pull is over. Each time the owner is told how far it got:

@@ -9,7 +9,7 @@ Sources: Ongaro & Ousterhout 2014, section 5.3 (log matching); the BookKeeper pr
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 
 import msgspec
@@ -17,8 +17,10 @@ import msgspec
 from shadow_nodes.core.machine import Machine
 from shadow_nodes.core.machine.checkpoint import LOAD_CONTENTS_BYTES_MAX
 from shadow_nodes.core.machine.rows import Kind
+from shadow_nodes.core.outcomes import OUTCOME_BYTES_MAX, Outcomes, between
 from shadow_nodes.core.portions import fitting, result_bytes
 from shadow_nodes.core.store import Checkpoint, LogEntry, ReplicaRecord, ShardWrite, Store, Twins
+from shadow_nodes.protocol.audit import EntryOutcomes, LogPage
 from shadow_nodes.protocol.commands import Entry, Result, decode_entry
 from shadow_nodes.protocol.errors import CorruptError, ProtocolError
 from shadow_nodes.protocol.limits import (
@@ -95,6 +97,7 @@ class Replica:
         self._tail: dict[int, TailEntry] = {}
         self._segments: deque[tuple[Position, int]] = deque()
         self._log_bytes = 0
+        self._outcomes = Outcomes()
         rows = self._store.read_rows(self.shard, CONTENTS) if record.checkpoint != LOG_START else ()
         self.machine = Machine.load(record.checkpoint, rows, self._read_content)
         self.committed = record.checkpoint
@@ -230,6 +233,7 @@ class Replica:
                 return
             self.committed = Position(tail.entry.epoch, number)
             self._log_bytes += tail.size_bytes
+            self._outcomes.add(tail.entry, outcomes, self.machine.asides)
             if results is not None:
                 results += [(number, i, outcome) for i, outcome in enumerate(outcomes) if outcome is not None]
 
@@ -271,12 +275,42 @@ class Replica:
         """Committed entries after a place, for another node; None where the log no longer reaches back so far."""
         if after_seq < self.log_start.seq:
             return None
+        return self._store.read_log(self.shard, after_seq, self._durable_seq(), COPY_BYTES_MAX)
+
+    def read_page(self, after_seq: int, since_ms: int | None) -> LogPage:
+        """The committed log after a place, with what became of it, for people.
+
+        ``since_ms`` instead: the entries from this time on.
+        """
+        durable_seq = self._durable_seq()
+        if since_ms is not None:
+            after_seq = self._before(since_ms, durable_seq)
+        after_seq = max(after_seq, self.log_start.seq)
+        entries = self._store.read_log(self.shard, after_seq, durable_seq, COPY_BYTES_MAX)
+        outcomes: list[EntryOutcomes] = []
+        if entries:
+            end_seq = entries[-1].seq
+            chunks = [*self._store.read_outcomes(self.shard, after_seq, end_seq), *self._outcomes.chunks()]
+            outcomes = between(chunks, after_seq, end_seq)
+        return LogPage(self.log_start, durable_seq, after_seq, [item.data for item in entries], outcomes)
+
+    def _before(self, time_ms: int, durable_seq: int) -> int:
+        """The seq before the first entry of this time or later; times never go back along the log."""
+        seqs = range(self.log_start.seq + 1, durable_seq + 1)
+
+        def entry_ms(seq: int) -> int:
+            return _decode(self._store.read_log(self.shard, seq - 1, seq, 1)[0].data).now_ms
+
+        return self.log_start.seq + bisect_left(seqs, time_ms, key=entry_ms)
+
+    def _durable_seq(self) -> int:
+        """How far the committed log is on disk, and may be read."""
         durable_seq = self.committed.seq
         if self._write is not None and self._write.entries:
             durable_seq = min(durable_seq, self._write.entries[0].seq - 1)
         if self._writing_from is not None:
             durable_seq = min(durable_seq, self._writing_from - 1)
-        return self._store.read_log(self.shard, after_seq, durable_seq, COPY_BYTES_MAX)
+        return durable_seq
 
     def adopt(self, entries: list[LogEntry]) -> int:
         """Takes over entries that another node has committed. Returns the matched seq, for telling once written."""
@@ -335,7 +369,9 @@ class Replica:
 
     def _checkpoint_due(self) -> bool:
         return not self.installing and (
-            self.machine.changed_rows() >= CHECKPOINT_ROWS_MAX or self._log_bytes >= self._checkpoint_log_bytes
+            self.machine.changed_rows() >= CHECKPOINT_ROWS_MAX
+            or self._log_bytes >= self._checkpoint_log_bytes
+            or self._outcomes.size_bytes >= OUTCOME_BYTES_MAX
         )
 
     def take_write(self) -> ShardWrite | None:
@@ -355,7 +391,7 @@ class Replica:
     def _make_checkpoint(self) -> None:
         write = self._pending()
         self.checkpoint = self.machine.applied
-        write.checkpoint = Checkpoint(self.checkpoint, self.machine.take_changes())
+        write.checkpoint = Checkpoint(self.checkpoint, self.machine.take_changes(), self._outcomes.take())
         self._segments.append((self.checkpoint, self._log_bytes))
         self._log_bytes = 0
         self._trim_segments()
@@ -385,7 +421,8 @@ class Replica:
             del self._epochs[: index - 1]
 
     def checkpoint_written(self) -> None:
-        """Contents that are on disk now need not all stay in memory."""
+        """Contents and outcomes that are on disk now need not all stay in memory."""
+        self._outcomes.written()
         self.machine.release_contents(CONTENT_BYTES_MAX)
 
     def inspect(self, digest: bool) -> Inspection:

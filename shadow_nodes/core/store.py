@@ -62,8 +62,14 @@ class Twins(msgspec.Struct, frozen=True):
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
+    """``outcomes``: (seq, chunk) of what became of operations since the last checkpoint; see core/outcomes.py.
+
+    Kept as long as the entry at that seq is.
+    """
+
     position: Position
     changes: RowChanges
+    outcomes: list[tuple[int, bytes]] = []
 
 
 class ShardWrite(msgspec.Struct):
@@ -102,6 +108,9 @@ class Store(Protocol):
 
     def read_log(self, shard: ShardKey, after_seq: int, up_to_seq: int, limit_bytes: int) -> list[LogEntry]:
         """Entries with after_seq < seq <= up_to_seq, in order, until limit_bytes are reached; at least one."""
+
+    def read_outcomes(self, shard: ShardKey, after_seq: int, up_to_seq: int) -> list[bytes]:
+        """Chunks in order, from the first with seq > after_seq to the first with seq >= up_to_seq."""
 
     def log_epochs(self, shard: ShardKey) -> list[Position]:
         """The first position of each epoch in the log, in order: enough to know the epoch of every entry."""

@@ -28,6 +28,7 @@ class _Shard:
         self.log: deque[LogEntry] = deque()
         self.epochs: list[Position] = []
         self.rows: dict[RowKey, bytes] = {}
+        self.outcomes: list[tuple[int, bytes]] = []
 
     def position_at(self, seq: int) -> Position:
         place = bisect_right(self.epochs, seq, key=lambda first: first.seq) - 1
@@ -46,6 +47,7 @@ class _Shard:
         self.log.extend(entries)
 
     def trim(self, log_start: Position) -> None:
+        self.outcomes = [chunk for chunk in self.outcomes if chunk[0] > log_start.seq]
         while self.log and self.log[0].seq <= log_start.seq:
             self.log.popleft()
         while len(self.epochs) > 1 and self.epochs[1].seq <= log_start.seq + 1:
@@ -106,6 +108,16 @@ class MemoryStore:
             entries.append(entry)
             size_bytes += len(entry.data)
         return entries
+
+    def read_outcomes(self, shard: ShardKey, after_seq: int, up_to_seq: int) -> list[bytes]:
+        self._check()
+        chunks: list[bytes] = []
+        for seq, data in self._shards[shard].outcomes if shard in self._shards else ():
+            if seq > after_seq:
+                chunks.append(data)
+            if seq >= up_to_seq:
+                break
+        return chunks
 
     def log_epochs(self, shard: ShardKey) -> list[Position]:
         self._check()
@@ -228,6 +240,7 @@ class MemoryStore:
         state.append(write.entries)
         if write.checkpoint is not None:
             state.change_rows(write.checkpoint.changes)
+            state.outcomes += write.checkpoint.outcomes
         if write.trim is not None:
             state.trim(record.log_start)
         state.record = record

@@ -35,6 +35,7 @@ from shadow_nodes.storage.tables import (
     StoredShard,
     is_full,
     log_crc,
+    outcome_crc,
     row_crc,
     sqlite_errors,
     unseal_shard,
@@ -246,6 +247,23 @@ class SqliteStore:
             if entries[-1:] == [] or entries[-1].seq != part[-1][2]:
                 raise CorruptError(f"shard {shard}: a log entry up to {part[-1][2]} is missing")
         return entries
+
+    def read_outcomes(self, shard: ShardKey, after_seq: int, up_to_seq: int) -> list[bytes]:
+        self._check()
+        state = self._contents.shards.get(shard)
+        chunks: list[bytes] = []
+        if state is None:
+            return chunks
+        with self._failing("reading outcomes"):
+            statement = "SELECT seq, crc, value FROM outcomes WHERE space = ? AND seq > ? ORDER BY seq"
+            with closing(self._reader.execute(statement, (state.space, after_seq))) as cursor:
+                for seq, crc, value in cursor:
+                    if crc != outcome_crc(state.space, seq, value):
+                        raise CorruptError(f"shard {shard}: the outcomes up to entry {seq} are damaged")
+                    chunks.append(value)
+                    if seq >= up_to_seq:
+                        break
+        return chunks
 
     def log_epochs(self, shard: ShardKey) -> list[Position]:
         self._check()

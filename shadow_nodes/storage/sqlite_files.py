@@ -110,6 +110,7 @@ def open_writer(path_dir: Path) -> tuple[sqlite3.Connection, Mark]:
         try:
             if not fold(connection):
                 raise OSError(EBUSY, f"{path_dir}: another program reads the database")
+            _add_new_tables(connection)
             _refuse_other_tables(connection)
             mark.write_durably(MarkValue(LogState.EMPTY))
         except BaseException:
@@ -171,6 +172,14 @@ def _refuse_bad_database(path: Path, scan: WalScan) -> None:
             raise CorruptError(f"the database file lacks page {min(missing)}: it has {file_pages}")
     elif header[24:28] != header[92:96] or pages * PAGE_BYTES > size_bytes:
         raise CorruptError(f"the database file has {size_bytes} bytes instead of {pages} pages")
+
+
+def _add_new_tables(connection: sqlite3.Connection) -> None:
+    """A store of before the operation log had outcomes lacks their table."""
+    found = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+    if {name for (name,) in found} == TABLES.keys() - {"outcomes"}:
+        connection.execute(TABLES["outcomes"])
+        fold(connection)
 
 
 def _refuse_other_tables(connection: sqlite3.Connection) -> None:

@@ -47,10 +47,15 @@ TABLES = {
         "CREATE TABLE rows(space INTEGER NOT NULL, kind INTEGER NOT NULL, key INTEGER NOT NULL,"
         " crc INTEGER NOT NULL, value BLOB NOT NULL, PRIMARY KEY(space, kind, key)) WITHOUT ROWID"
     ),
+    "outcomes": (
+        "CREATE TABLE outcomes(space INTEGER NOT NULL, seq INTEGER NOT NULL, crc INTEGER NOT NULL,"
+        " value BLOB NOT NULL, PRIMARY KEY(space, seq)) WITHOUT ROWID"
+    ),
     "garbage": "CREATE TABLE garbage(space INTEGER PRIMARY KEY, body BLOB NOT NULL)",
     "staged": "CREATE TABLE staged(space INTEGER PRIMARY KEY, body BLOB NOT NULL)",
 }
-"""``garbage``: spaces whose log and rows are erased a few at a time. ``staged``: spaces of snapshots being copied."""
+"""``garbage``: spaces whose log and rows are erased a few at a time. ``staged``: spaces of snapshots being copied.
+``outcomes``: what became of the log's operations, in chunks; it is for people, so nothing counts its rows."""
 
 
 class Meta(msgspec.Struct, array_like=True, frozen=True):
@@ -101,6 +106,7 @@ _decode_meta = msgspec.msgpack.Decoder(Meta).decode
 _decode_shard = msgspec.msgpack.Decoder(StoredShard).decode
 pack_log_key = struct.Struct("<qqqqq").pack
 _pack_row_key = struct.Struct("<qqq").pack
+_pack_outcome_key = struct.Struct("<qq").pack
 _SPAN = struct.Struct("<qq")
 
 
@@ -150,6 +156,10 @@ def unseal_span(space: int, first_seq: int, sealed: bytes) -> StoredSpan:
 def log_crc(key: tuple[int, int, int, int, int], data: bytes) -> int:
     """``key``: id, previous_id, space, epoch, seq."""
     return crc32(data, crc32(pack_log_key(*key)))
+
+
+def outcome_crc(space: int, seq: int, value: bytes) -> int:
+    return crc32(value, crc32(_pack_outcome_key(space, seq)))
 
 
 def row_crc(space: int, kind: int, key: int, value: bytes) -> int:

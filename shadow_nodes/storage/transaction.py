@@ -25,6 +25,7 @@ from shadow_nodes.storage.tables import (
     SPAN_ENTRIES_MAX,
     Meta,
     Staged,
+    outcome_crc,
     pack_log_key,
     row_crc,
     seal,
@@ -145,8 +146,12 @@ class Transaction:
             spans, tail = self._append(state, write.entries)
         if write.checkpoint is not None:
             rows, drops = self._change_rows(state, write.checkpoint.changes)
+            self._insert_outcomes(state.space, write.checkpoint.outcomes)
         if write.trim is not None:
             spans, tail = self._trim(state.space, record.log_start.seq, spans, tail)
+            self._connection.execute(
+                "DELETE FROM outcomes WHERE space = ? AND seq <= ?", (state.space, record.log_start.seq)
+            )
         self.shards[write.shard] = ShardState(state.space, record, spans, tail, rows, drops)
 
     def _state(self, shard: ShardKey) -> ShardState | None:
@@ -296,6 +301,12 @@ class Transaction:
             parameters += (space, kind, key, row_crc(space, kind, key, value), value)
         insert(self._connection, "INSERT INTO rows VALUES ", 5, parameters)
 
+    def _insert_outcomes(self, space: int, chunks: list[tuple[int, bytes]]) -> None:
+        parameters: list[Any] = []
+        for seq, value in chunks:
+            parameters += (space, seq, outcome_crc(space, seq, value), value)
+        insert(self._connection, "INSERT OR REPLACE INTO outcomes VALUES ", 4, parameters)
+
     def stage(self, shard: ShardKey, number: int, checkpoint: Position, rows: list[Row]) -> None:
         space, staged = self._staged(shard)
         if staged is None or staged.number != number:
@@ -366,12 +377,14 @@ class Transaction:
         if found is not None:
             first_seq, body = found
             self._erase_span(space, first_seq, unseal_span(space, first_seq, body).ids)
+            connection.execute("DELETE FROM outcomes WHERE space = ? AND seq <= ?", (space, first_seq))
             return False
         end = connection.execute(
             "SELECT kind, key FROM rows WHERE space = ? ORDER BY kind, key LIMIT 1 OFFSET ?", (space, ROWS_ERASED_MAX)
         ).fetchone()
         if end is None:
             connection.execute("DELETE FROM rows WHERE space = ?", (space,))
+            connection.execute("DELETE FROM outcomes WHERE space = ?", (space,))
             return True
         connection.execute("DELETE FROM rows WHERE space = ? AND (kind, key) < (?, ?)", (space, *end))
         return False

@@ -82,7 +82,8 @@ MUTATIONS = (
     Mutation(
         "session results not looked at",
         f"{NODE}/machine/machine.py",
-        "        if counter in session.results:\n            return session.results[counter]\n",
+        "        if counter in session.results:\n            self.asides.append((operation.command, _REPEATED))\n"
+        "            return session.results[counter]\n",
         "",
     ),
     Mutation(

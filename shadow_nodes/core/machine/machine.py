@@ -15,6 +15,7 @@ from shadow_nodes.core.machine.digest import digest
 from shadow_nodes.core.machine.sessions import SessionState
 from shadow_nodes.core.machine.state import State
 from shadow_nodes.core.store import Row, RowChanges
+from shadow_nodes.protocol.audit import Outcome, Repeated, Taken
 from shadow_nodes.protocol.commands import (
     Accept,
     ChangeVisibility,
@@ -43,6 +44,7 @@ from shadow_nodes.protocol.limits import EXPIRE_PER_ENTRY_MAX, IN_FLIGHT_MAX_FIF
 from shadow_nodes.protocol.messages import LOG_START, Position
 
 _SEALED = Refused(Refusal.SEALED)
+_REPEATED = Repeated()
 _SESSION_PASSED = Refused(Refusal.SESSION_PASSED)
 
 
@@ -53,10 +55,12 @@ class Machine:
     contents have been released from memory.
     """
 
-    __slots__ = ("_applied_since_checkpoint", "_state", "applied")
+    __slots__ = ("_applied_since_checkpoint", "_state", "applied", "asides")
 
     def __init__(self, read_content: Callable[[int], bytes] | None = None) -> None:
         self.applied: Position = LOG_START
+        self.asides: list[tuple[Command, Outcome]] = []
+        """What the last entry's results do not say of its operations: for the log's readers only."""
         self._applied_since_checkpoint = False
         self._state = State(read_content)
 
@@ -81,6 +85,8 @@ class Machine:
             state.now_ms = now_ms
             state.order.advance(now_ms)
         state.budget = EXPIRE_PER_ENTRY_MAX
+        if self.asides:
+            self.asides = []
         sessions = [state.sessions.enter(session, now_ms) for session in entry.sessions]
         results = [self._once(sessions[operation.session], operation) for operation in entry.operations]
         self.applied = Position(entry.epoch, entry.seq)
@@ -94,6 +100,7 @@ class Machine:
         if counter < session.mark:
             return _SESSION_PASSED
         if counter in session.results:
+            self.asides.append((operation.command, _REPEATED))
             return session.results[counter]
         command = operation.command
         if type(command) is not Tick and (session.last_ms != self._state.now_ms or not session.changed):
@@ -122,7 +129,9 @@ class Machine:
             case Tick():
                 upkeep.tick(state)
             case Accept():
-                sending.accept(state, command)
+                skipped = sending.accept(state, command)
+                if skipped:
+                    self.asides.append((command, Taken(skipped)))
             case Settle():
                 upkeep.settle(state, command)
             case Move():

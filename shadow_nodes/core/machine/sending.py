@@ -61,15 +61,20 @@ def _scoped(content: Content, name: str, per_group: bool) -> str:
     return f"\0{len(content.group_id)}:{content.group_id}{name}" if per_group else name
 
 
-def accept(state: State, command: Accept) -> None:
+def accept(state: State, command: Accept) -> int:
     """Takes letters over, with new keys but their own ids and times; without delay, without looking for duplicates.
 
-    Numbers rise, with gaps: an outbox serves several targets. What is not above the last number taken was taken before.
+    Numbers rise, with gaps: an outbox serves several targets. What is not above the last number taken was taken before;
+    returns how many letters that were.
     """
     last = before = state.accepted.last.get(command.source, 0)
+    skipped = 0
     for letter in command.letters:
         if letter.number > last:
             state.put(letter.content, letter.message_id, letter.sent_ms, letter.source, 0)
             last = letter.number
+        else:
+            skipped += 1
     if last > before:
         state.accepted.take(command.source, last)
+    return skipped

@@ -1,0 +1,78 @@
+"""Streams of JSON lines from the managers' admin API, gone on with from another manager where one is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlencode
+
+from distribution_manager.drills.state import ClusterError
+
+SILENCE_S: Final = 30.0
+"""A manager that sends nothing for this long is given up: a living stream has empty lines."""
+ROUNDS_MAX: Final = 5
+ROUND_S: Final = 1.0
+"""All managers are asked this often, this far apart, before it is said that none answers."""
+
+Record = dict[str, Any]
+
+
+class Endpoint(NamedTuple):
+    """A manager's link listener."""
+
+    host: str
+    port: int
+    secret: str
+
+
+class StreamEnded(ClusterError):
+    """Before its end."""
+
+
+class AdminStream:
+    def __init__(self, endpoints: Iterable[Endpoint], method: str, path: str) -> None:
+        self._endpoints = list(endpoints)
+        self._method = method
+        self._path = path
+        self._why = "no manager answers: see shadowq status"
+
+    def read(self, query: Record, go_on: Callable[[Record, Record], Record]) -> Iterator[Record]:
+        """Every record, up to the "end" or "failed" one. ``go_on``: what to ask next after each record.
+
+        Raises ClusterError where a manager refuses, StreamEnded where none answers.
+        """
+        fruitless = 0
+        while fruitless < ROUNDS_MAX:
+            fruitless += 1
+            for endpoint in self._endpoints:
+                with contextlib.suppress(OSError, http.client.HTTPException, json.JSONDecodeError):
+                    for record in self._one(endpoint, query):
+                        query = go_on(query, record)
+                        fruitless = 0
+                        yield record
+                        if record["type"] in {"end", "failed"}:
+                            return
+            time.sleep(ROUND_S)
+        raise StreamEnded(self._why)
+
+    def _one(self, endpoint: Endpoint, query: Record) -> Iterator[Record]:
+        connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=SILENCE_S)
+        try:
+            headers = {"Authorization": f"Bearer {endpoint.secret}"} if endpoint.secret else {}
+            connection.request(self._method, f"{self._path}?{urlencode(query)}", headers=headers)
+            response = connection.getresponse()
+            if response.status != http.HTTPStatus.OK:
+                body = response.read().decode(errors="replace")
+                self._why = json.loads(body)["error"] if body.startswith("{") else body.strip()
+                if response.status < http.HTTPStatus.INTERNAL_SERVER_ERROR:
+                    raise ClusterError(self._why)
+                return
+            for line in response:
+                if line.endswith(b"\n") and line.strip():
+                    yield json.loads(line)
+        finally:
+            connection.close()

@@ -1,0 +1,153 @@
+"""A logged entry as records for people and their tools: one JSON object for each operation.
+
+Message bodies are left out unless asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from distribution_manager.operator.log_reader import LoggedEntry
+from shadow_nodes.protocol.audit import Given, Outcome, Repeated, Taken
+from shadow_nodes.protocol.commands import (
+    Accept,
+    ChangeVisibility,
+    Command,
+    Configure,
+    Content,
+    Delete,
+    Items,
+    Move,
+    Moved,
+    Note,
+    Open,
+    Purge,
+    Receive,
+    Refusal,
+    Refused,
+    Seal,
+    Send,
+    Sent,
+    Settle,
+    Tick,
+)
+from shadow_nodes.protocol.handles import message_id
+
+Record = dict[str, Any]
+OWN = (Open, Note, Tick, Accept, Settle, Move)
+"""What managers do of their own accord; the rest is asked for by clients."""
+
+
+def records(logged: LoggedEntry, *, fifo: bool, bodies: bool) -> Iterator[Record]:
+    """``key`` is an access key id, "" for a client without one; None, like ``region``, where nobody asked (owner)."""
+    entry = logged.entry
+    time = datetime.fromtimestamp(entry.now_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    for index, operation in enumerate(entry.operations):
+        command = operation.command
+        caller = None if isinstance(command, OWN) else logged.callers.get(operation.caller)
+        record: Record = {
+            "type": "operation",
+            "seq": entry.seq,
+            "index": index,
+            "time": time,
+            "time_ms": entry.now_ms,
+            "epoch": entry.epoch,
+            "key": None if caller is None else caller.key,
+            "region": None if caller is None else caller.region,
+        }
+        record |= _described(command, (entry.sessions[operation.session].id, operation.counter), bodies=bodies)
+        yield record | _result(record, command, logged.outcomes.get(index), fifo=fifo)
+
+
+def _described(  # noqa: PLR0911 (one case per command, and nothing else)
+    command: Command, operation_id: tuple[int, int], *, bodies: bool
+) -> Record:
+    match command:
+        case Send():
+            contents = [_content(content, bodies=bodies) for content in command.messages]
+            ids = [{"id": message_id(*operation_id, place)} for place in range(len(contents))]
+            return {"operation": "send", "messages": [one | more for one, more in zip(ids, contents, strict=True)]}
+        case Receive():
+            return {"operation": "receive"} | msgspec.structs.asdict(command)
+        case Delete():
+            handles = [{"number": key, "delivery": delivery} for key, delivery in command.handles]
+            return {"operation": "delete", "messages": handles}
+        case ChangeVisibility():
+            changes = [
+                {"number": key, "delivery": delivery, "timeout_ms": timeout_ms}
+                for key, delivery, timeout_ms in command.changes
+            ]
+            return {"operation": "change-visibility", "messages": changes}
+        case Purge() | Seal() | Tick():
+            return {"operation": type(command).__name__.lower()}
+        case Configure():
+            return {"operation": "configure", "settings": msgspec.structs.asdict(command.settings)}
+        case Accept():
+            letters = [
+                {"id": message_id(*letter.message_id), "from": letter.source} | _content(letter.content, bodies=bodies)
+                for letter in command.letters
+            ]
+            return {"operation": "accept", "source": command.source, "messages": letters}
+        case Settle() | Move():
+            return {"operation": type(command).__name__.lower()} | msgspec.structs.asdict(command)
+        case Open():
+            return {"operation": "takeover"} | msgspec.structs.asdict(command)
+        case Note():
+            promoted = command.primary != command.primary_before
+            return {"operation": "promotion" if promoted else "replica-set"} | msgspec.structs.asdict(command)
+
+
+def _content(content: Content, *, bodies: bool) -> Record:
+    record: Record = {"bytes": len(content.body.encode("utf-8", "surrogatepass")) + len(content.attributes)}
+    if content.group_id:
+        record["group"] = content.group_id
+    if content.deduplication_id:
+        record["deduplication_id"] = content.deduplication_id
+    if bodies:
+        record["body"] = content.body
+    return record
+
+
+def _result(  # noqa: PLR0911 (one case per outcome, and nothing else)
+    record: Record, command: Command, outcome: Outcome | None, *, fifo: bool
+) -> Record:
+    match outcome:
+        case None:
+            told = isinstance(command, Receive | Move) or (fifo and isinstance(command, Send))
+            return {"result": "unknown" if told else "ok"}
+        case Refused():
+            return {"result": "refused", "reason": outcome.refusal.name}
+        case Repeated():
+            return {"result": "repeated"}
+        case Taken():
+            return {"result": "ok", "skipped": outcome.skipped}
+        case Moved():
+            return {"result": "ok", "moved": outcome.count, "remaining": outcome.remaining}
+        case Given():
+            given = [
+                {"id": message_id(*identity), "number": key, "delivery": delivery}
+                for key, delivery, identity in outcome.messages
+            ]
+            return {"result": "ok", "given": given}
+        case Sent():
+            return _of_each(record, [_sent(one, place, record) for place, one in enumerate(outcome.messages)])
+        case Items():
+            return _of_each(record, [{} if one is None else {"refused": one.name} for one in outcome.outcomes])
+
+
+def _sent(one: tuple[int, tuple[int, int, int]] | Refusal, place: int, record: Record) -> Record:
+    if isinstance(one, Refusal):
+        return {"refused": one.name}
+    number, identity = one
+    first = message_id(*identity)
+    return {"number": number} | ({} if first == record["messages"][place]["id"] else {"duplicate_of": first})
+
+
+def _of_each(record: Record, results: list[Record]) -> Record:
+    refused = sum("refused" in one for one in results)
+    result = "ok" if not refused else "refused" if refused == len(results) else "partly refused"
+    return {"result": result, "messages": [a | b for a, b in zip(record["messages"], results, strict=True)]}
