@@ -110,9 +110,24 @@ class _CoreCollector(Collector):
         nodes = GaugeMetricFamily(
             "shadowq_node_round_trip_seconds", "Smoothed round-trip time to a linked node", labels=["node", "region"]
         )
+        jitter = GaugeMetricFamily(
+            "shadowq_node_jitter_seconds",
+            "Variation of the round-trip time to a linked node",
+            labels=["node", "region"],
+        )
+        loss = GaugeMetricFamily(
+            "shadowq_node_loss_ratio",
+            "Share of pings to a linked node that were answered late",
+            labels=["node", "region"],
+        )
         for name, link in core.liveness.nodes.items():
-            nodes.add_metric([name, link.welcome.region], link.round_trip.smoothed_ms / 1000)
+            labels = [name, link.welcome.region]
+            nodes.add_metric(labels, link.round_trip.smoothed_ms / 1000)
+            jitter.add_metric(labels, link.round_trip.jitter_ms / 1000)
+            loss.add_metric(labels, link.round_trip.loss)
         yield nodes
+        yield jitter
+        yield loss
         yield from self._shards()
         yield from self._promotions()
         yield from self._signals()
