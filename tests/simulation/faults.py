@@ -317,7 +317,7 @@ class Faults(HealingFaults):
         """A backup is taken now and put back later: epochs go back, and so do primaries, attributes, registrations.
 
         Only where no queue and no replica set is another by then: a restored etcd that names sets which are gone needs
-        people.
+        people, and one that has forgotten whom a set has left lets that keep what it holds.
         """
         cluster = self.world.cluster
         if self.world.creating() or not cluster.available:
@@ -332,8 +332,10 @@ class Faults(HealingFaults):
         return restore
 
     def _sets(self) -> list[tuple[str, object]]:
-        """Queues and their replica sets."""
-        records: list[tuple[str, object]] = [(shard, record.replicas) for shard, record in self.world.records().items()]
+        """Queues, their replica sets, and who else may hold something of them."""
+        records: list[tuple[str, object]] = [
+            (shard, (record.replicas, record.learner, record.outside)) for shard, record in self.world.records().items()
+        ]
         return records + [(item.key, item.value) for item in self.world.cluster.list_prefix_always("queues/")]
 
     def _etcd_cut(self, random: Random, fault: Fault) -> Callable[[], None]:

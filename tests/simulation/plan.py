@@ -181,7 +181,7 @@ def _queues(random: Random, regions: int) -> list[dict[str, Any]]:
             queue["attributes"]["FifoQueue"] = "true"
         elif random.random() < 0.15:
             queue["attributes"]["DelaySeconds"] = "1"
-        elif random.random() < 0.2:
+        elif random.random() < 0.4:
             queue["attributes"]["MessageRetentionPeriod"] = random.choice(("2", "5", "12"))
         if "MessageRetentionPeriod" not in queue["attributes"] and random.random() < 0.5:
             target = f"d{name}"
