@@ -6,14 +6,17 @@ What is asserted of time are orders, far enough apart for a busy machine.
 from __future__ import annotations
 
 import json
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations, permutations
 from typing import Any
 
 import pytest
 
 from distribution_manager.cli import main
+from distribution_manager.drills import probes
 from distribution_manager.drills.relay import ways_on_a_line
 from distribution_manager.drills.relayed import RelayedCluster
 from distribution_manager.drills.workload import make_client
@@ -23,6 +26,10 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 PLACES_MS = {"r0": 0, "r35": 35, "r80": 80, "r150": 150, "r220": 220}
 KNOWN_WITHIN_S = 60.0
 SENDS = 15
+SENDERS = 8
+CALLS_EACH = 10
+KNOWN_OPERATIONS = 150
+"""More than FOLLOW_WEIGHT_MIN of promotion.py, older ones counting less."""
 APART_MS = 30
 """Regions whose distances differ by less are not compared."""
 
@@ -156,3 +163,62 @@ def test_shadows_have_the_primarys_configuration(cluster: RelayedCluster) -> Non
     (message,) = other.receive_message(QueueUrl=url, WaitTimeSeconds=5)["Messages"]
     assert message["Body"] == "x"
     assert place(cluster, "mirrored")[0] == "r80"
+
+
+def test_a_failed_primarys_successor_is_where_the_clients_are(cluster: RelayedCluster) -> None:
+    """r35 is nearest to the owner in r0, but the clients are in r220. No call fails, and the owner follows."""
+    created(cluster, "r0", "followed", AllowedRegions="r0,r35,r220")
+    assert place(cluster, "followed")[0] == "r0"
+    killed = threading.Event()
+
+    def send(number: int) -> int:
+        """Until a while after the kill. How many were sent: one that fails raises."""
+        client = make_client(cluster.endpoints["r220"])
+        url = client.get_queue_url(QueueName="followed")["QueueUrl"]
+        sent = 0
+        while not killed.is_set() or sent % CALLS_EACH:
+            client.send_message(QueueUrl=url, MessageBody=f"{number}.{sent}")
+            sent += 1
+        return sent
+
+    with ThreadPoolExecutor(SENDERS) as senders:
+        sending = [senders.submit(send, number) for number in range(SENDERS)]
+        try:
+            wait_for(lambda: explained(cluster, "r0", "followed")["clients"].get("r220", 0) > 0.9)
+            wait_for(lambda: operations(cluster, "manager-r0", "followed") > KNOWN_OPERATIONS)
+            cluster.kill("node-r0")
+            wait_for(lambda: home(cluster, "followed") == ("node-r220", "manager-r220"))
+        finally:
+            killed.set()
+            cluster.restart("node-r0")
+        sent = sum(done.result() for done in sending)
+    client = make_client(cluster.endpoints["r220"])
+    url = client.get_queue_url(QueueName="followed")["QueueUrl"]
+    names = ["ApproximateNumberOfMessages"]
+    held = client.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+    assert int(held["ApproximateNumberOfMessages"]) == sent
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + KNOWN_WITHIN_S
+    while not holds():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+
+
+def home(cluster: RelayedCluster, queue: str) -> tuple[str, str]:
+    report = cluster.ask("manager-r35", f"/admin/status?queue={queue}", 5.0)["queues"][0]
+    return report["primary"], report["owner"]
+
+
+def operations(cluster: RelayedCluster, manager: str, queue: str) -> float:
+    """How many its owner has counted."""
+    shard = cluster.ask(manager, f"/admin/status?queue={queue}", 5.0)["queues"][0]["shards"][0]["shard"]
+    answer = probes.get(cluster.member(manager).ports["link"], "/metrics", 5.0)
+    assert answer is not None
+    counts = [
+        float(line.rpartition(" ")[2])
+        for line in answer[1].decode().splitlines()
+        if line.startswith(f'shadowq_shard_operations_total{{shard="{shard}"}}')
+    ]
+    return sum(counts)
