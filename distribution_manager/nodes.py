@@ -17,9 +17,16 @@ from typing import Final
 import msgspec
 
 from distribution_manager.config import NAME_PATTERN
-from distribution_manager.coordination.interface import Coordination
-from distribution_manager.core.metadata import NodeRecord, ShardRecord, decode_record, encode_record, node_key
-from distribution_manager.core.transactions import Compare, Put, Remove, Transaction
+from distribution_manager.coordination.interface import Coordination, CoordinationUnavailable
+from distribution_manager.core.metadata import (
+    NodeRecord,
+    ShardRecord,
+    decode_record,
+    encode_record,
+    node_drain_key,
+    node_key,
+)
+from distribution_manager.core.transactions import ABSENT, Compare, Put, Remove, Transaction
 from distribution_manager.driver import Driver
 from shadow_nodes.peer_http import PeerHttp
 from shadow_nodes.protocol.addresses import parse_peer
@@ -50,23 +57,23 @@ class Nodes:
         """Whether this has changed what is known. Raises RefusedError, OutcomeUnknownError, RejectedError."""
         wanted, address = announcement.identity, announcement.address
         self._check(wanted, address)
-        known = self._directory.nodes.get(wanted.node)
+        if _as_announced(self._directory.nodes.get(wanted.node), announcement):
+            return False
+        key = node_key(wanted.node)
+        found = await self._coordination.get(key)
+        known = None if found is None else decode_record(NodeRecord, key, found.value)
         if known is not None and known.region != wanted.region:
             raise RefusedError(
                 f"node {wanted.node} is of region {known.region}, and a node keeps its region: "
-                f"give this one another name with --node and another --data"
+                "give this one another name with --node and another --data"
             )
+        await self._check_place(wanted, address, known)
         fresh = NodeRecord(node=wanted.node, region=wanted.region, address="", incarnation="")
         record = msgspec.structs.replace(known or fresh, address=address, incarnation=wanted.incarnation)
-        if record == known:
-            return False
-        await self._check_place(wanted, address, known)
-        found = await self._coordination.get(node_key(wanted.node))
-        compare = Compare(node_key(wanted.node), 0 if found is None else found.mod_revision)
-        put = Put(node_key(wanted.node), encode_record(record))
-        outcome = await self._coordination.transact(Transaction([compare], [put]))
+        compare = Compare(key, ABSENT if found is None else found.mod_revision)
+        outcome = await self._coordination.transact(Transaction([compare], [Put(key, encode_record(record))]))
         if not outcome.succeeded:
-            raise RefusedError(f"node {wanted.node} is being registered by another manager too: try again")
+            raise CoordinationUnavailable(f"node {wanted.node} is being registered by another manager too")
         log.info("node %s of region %s has joined at %s", wanted.node, wanted.region, address)
         return True
 
@@ -87,7 +94,8 @@ class Nodes:
                 f"node {node} holds replicas of {len(held)} queues ({named}): it can be forgotten when they have moved"
             )
         compare = Compare(node_key(node), found.mod_revision)
-        outcome = await self._coordination.transact(Transaction([compare], [Remove(node_key(node))]))
+        changes: list[Put | Remove] = [Remove(node_key(node)), Remove(node_drain_key(node))]
+        outcome = await self._coordination.transact(Transaction([compare], changes))
         if not outcome.succeeded:
             raise RefusedError(f"node {node} was registered anew meanwhile: look at shadowq status, and try again")
         log.info("node %s is forgotten", node)
@@ -110,13 +118,20 @@ class Nodes:
                 task.cancel()
 
     async def _introduce(self, address: str) -> None:
+        complaint = ""
         while True:
-            with contextlib.suppress(RefusedError):
+            try:
                 identity = await self._identity_at(address)
+            except RefusedError as error:
+                reason = str(error)
+            else:
                 if identity.cluster == self._cluster:
                     self._driver.introduce(identity.node, address)
                     return
-                log.error("the node at %s is of cluster %s", address, identity.cluster)
+                reason = f"the node at {address} is of cluster {identity.cluster}, not {self._cluster}"
+            if reason != complaint:
+                complaint = reason
+                log.warning("not introduced, still trying: %s", reason)
             await asyncio.sleep(INTRODUCTION_SECONDS)
 
     # --- what is checked -------------------------------------------------------------------------------------------
@@ -172,5 +187,14 @@ class Nodes:
             reason = str(error)
         raise RefusedError(
             f"this manager cannot reach the node at {address} ({reason}): "
-            "is that its --advertise address, and has it the same secret?"
+            "is that its address (--advertise), and has it the same secret?"
         )
+
+
+def _as_announced(known: NodeRecord | None, announcement: Announcement) -> bool:
+    wanted = announcement.identity
+    return known is not None and (known.region, known.address, known.incarnation) == (
+        wanted.region,
+        announcement.address,
+        wanted.incarnation,
+    )

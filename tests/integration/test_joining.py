@@ -37,6 +37,13 @@ class NamedCommands(Commands):
         return [*super().manager(state, member, data_dir), "--dns-server", self._dns]
 
 
+class HealingCommands(Commands):
+    """A node that stays away is replaced after a second."""
+
+    def manager(self, state: ClusterState, member: Member, data_dir: Path) -> list[str]:
+        return [*super().manager(state, member, data_dir), "--heal-after-s", "1"]
+
+
 class Load:
     """A client that sends and receives until it is told to end; what it was refused is kept."""
 
@@ -136,6 +143,30 @@ def test_a_region_joins_under_load_and_takes_replicas(tmp_path: Path) -> None:
         forgotten = run(cluster, "forget", "node-r4")
         assert forgotten.returncode == 0, forgotten.stderr
         until(lambda: (found := nodes(cluster)) and "node-r4" not in found)
+
+
+def test_a_killed_node_s_replica_moves_to_the_region_that_joined(tmp_path: Path) -> None:
+    def replicas() -> dict[str, Any]:
+        report = cluster.ask("manager-r1", "/admin/status?queue=before")
+        rows = report["queues"][0]["replicas"] if report else []
+        return {row["node"]: (row["state"], row["lag"]) for row in rows}
+
+    with LocalCluster(tmp_path / "data", regions=REGIONS, port=0, commands=HealingCommands()) as cluster:
+        with Load(cluster.endpoints["r1"], "before") as load:
+            assert run(cluster, "add", "r4").returncode == 0
+            until(lambda: nodes(cluster).get("node-r4", {}).get("state") == "up")
+            assert "node-r4" not in replicas()
+            cluster.kill("node-r3")
+            until(lambda: set(replicas()) == {"node-r1", "node-r2", "node-r4"})
+            after = load.done
+            until(lambda: load.done > after + 20)
+        assert load.errors == []
+        until(lambda: set(replicas().values()) == {("up", 0)})
+        # the new replica is a whole one: with another of the old ones gone, it makes up the majority
+        cluster.kill("node-r2")
+        with Load(cluster.endpoints["r1"], "before") as load:
+            until(lambda: load.done > 5)
+        assert load.errors == []
 
 
 def shadowq(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

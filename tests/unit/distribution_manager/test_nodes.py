@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,14 +13,31 @@ from aiohttp import web
 
 from distribution_manager.coordination.memory_coordination import MemoryCoordination
 from distribution_manager.core.directory import Directory
-from distribution_manager.core.metadata import NodeRecord, Replica, ShardRecord, decode_record, encode_record, node_key
+from distribution_manager.core.metadata import (
+    Drain,
+    NodeRecord,
+    Replica,
+    ShardRecord,
+    decode_record,
+    encode_record,
+    node_drain_key,
+    node_key,
+)
 from distribution_manager.core.transactions import KeyValue, Put, Transaction
 from distribution_manager.nodes import Nodes, RefusedError
+from shadow_nodes import resolve
 from shadow_nodes.peer_http import PeerHttp
 from shadow_nodes.protocol.joining import IDENTITY_PATH, Announcement, Identity
 from shadow_nodes.resolve import Resolver
+from tests.dns_server import DnsServer
 
 NODE = Identity(node="n1", region="r1", cluster="c", incarnation="i1", life=1)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Lets the loop run until it holds; the test's own time limit is the bound."""
+    while not condition():  # noqa: ASYNC110 - conditions are of objects that know no events
+        await asyncio.sleep(0.001)
 
 
 class Place:
@@ -49,13 +67,15 @@ class Place:
 
 
 class Bench:
-    def __init__(self, resolver: Resolver) -> None:
+    def __init__(self, dns: DnsServer, resolver: Resolver) -> None:
+        self.dns = dns
         nothing: Any = lambda _: None  # noqa: E731 - four times the same
         self.directory = Directory(on_shard=nothing, on_grave=nothing, on_queue=nothing, on_manager=nothing)
         self.linked: dict[str, Any] = {}
         core = SimpleNamespace(directory=self.directory, liveness=SimpleNamespace(nodes=self.linked))
         self.etcd = MemoryCoordination()
-        driver: Any = SimpleNamespace(core=core)
+        self.introduced: list[tuple[str, str]] = []
+        driver: Any = SimpleNamespace(core=core, introduce=lambda *told: self.introduced.append(told))
         self.nodes = Nodes(driver, self.etcd, PeerHttp(resolver, "", None), "c")
 
     async def put(self, key: str, record: Any) -> None:
@@ -71,13 +91,17 @@ class Bench:
 
 
 @pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
-    resolver = Resolver()
-    bench = Bench(resolver)
+async def bench(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+    monkeypatch.setattr(resolve, "TTL_SECONDS_MIN", 0.01)
+    monkeypatch.setattr(resolve, "TTL_SECONDS_MAX", 0.01)
+    dns = DnsServer()
+    resolver = Resolver([await dns.start()])
+    bench = Bench(dns, resolver)
     await bench.etcd.start()
     yield bench
     await bench.etcd.close()
     await resolver.close()
+    dns.stop()
 
 
 @pytest.fixture
@@ -162,6 +186,29 @@ async def test_a_node_keeps_its_region(bench: Bench, place: Place) -> None:
         await bench.nodes.join(Announcement(identity=moved, address=place.address))
 
 
+async def test_what_a_manager_has_not_seen_yet_counts(bench: Bench, place: Place) -> None:
+    """etcd is asked, not only this manager's copy of it."""
+    await bench.nodes.join(Announcement(identity=NODE, address=place.address))
+    with pytest.raises(RefusedError, match="a node keeps its region"):
+        await bench.nodes.join(Announcement(identity=msgspec.structs.replace(NODE, region="r2"), address=place.address))
+
+
+async def test_a_service_in_nodes_means_each_of_its_targets(bench: Bench, place: Place, second: Place) -> None:
+    second.identity = msgspec.structs.replace(NODE, node="n2")
+    bench.dns.srv("_nodes._tcp.test", 1, int(place.address.split(":")[1]), "a.test")
+    bench.dns.a("a.test", "127.0.0.1")
+    introducing = asyncio.create_task(bench.nodes.introduce("_nodes._tcp.test"))
+    await until(lambda: len(bench.introduced) == 1)
+    bench.dns.srv("_nodes._tcp.test", 1, int(second.address.split(":")[1]), "b.test")
+    bench.dns.a("b.test", "127.0.0.1")
+    await until(lambda: len(bench.introduced) == 2)
+    introducing.cancel()
+    assert [(node, address.partition(":")[0]) for node, address in bench.introduced] == [
+        ("n1", "a.test"),
+        ("n2", "b.test"),
+    ]
+
+
 async def test_forgetting(bench: Bench, place: Place) -> None:
     with pytest.raises(RefusedError, match="there is no node 'n1'"):
         await bench.nodes.forget("n1")
@@ -176,5 +223,7 @@ async def test_forgetting(bench: Bench, place: Place) -> None:
         await bench.nodes.forget("n1")
     for number in range(4):
         await bench.put(f"shards/q{number}/0", ShardRecord(replicas=(Replica(node="n2", incarnation="i1"),)))
+    await bench.put(node_drain_key("n1"), Drain(since_ms=1))
     await bench.nodes.forget("n1")
     assert await bench.record() is None
+    assert await bench.etcd.get(node_drain_key("n1")) is None
