@@ -56,9 +56,13 @@ class _Move(Generic[In, Welcomed]):
     task: asyncio.Task[None] | None = None
     successor: _Dialled[In, Welcomed] | None = None
 
+    def take(self) -> _Dialled[In, Welcomed] | None:
+        successor, self.successor = self.successor, None
+        return successor
+
     async def end(self) -> None:
-        """A successor that nobody took is broken."""
-        if self.task is not None:
+        """A successor that nobody took is broken. Does not wait where one was taken: a cancellation would lose it."""
+        if self.task is not None and not self.task.done():
             self.task.cancel()
             await asyncio.wait([self.task])
         if self.successor is not None:
@@ -168,7 +172,12 @@ class Dialler(Generic[Out, In, Welcomed]):
             try:
                 dialled: _Dialled[In, Welcomed] | None = await self._dial(peer, address)
                 while dialled is not None:
-                    lasted, dialled = await self._live(peer, address, dialled)
+                    move = _Move[In, Welcomed]()
+                    try:
+                        lasted = await self._live(peer, address, dialled, move)
+                        dialled = move.take()
+                    finally:
+                        await move.end()
             except _DIAL_ERRORS as error:
                 self._complain(peer, address, f"{type(error).__name__}: {error}")
             except Exception:
@@ -178,11 +187,9 @@ class Dialler(Generic[Out, In, Welcomed]):
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, BACKOFF_SECONDS_MAX)
 
-    async def _live(
-        self, peer: str, address: str, dialled: _Dialled[In, Welcomed]
-    ) -> tuple[float, _Dialled[In, Welcomed] | None]:
-        """One life of the link, from ``on_up`` to ``on_down``. Returns how many seconds it lasted, and the link that is
-        to take its place, where there is one."""
+    async def _live(self, peer: str, address: str, dialled: _Dialled[In, Welcomed], move: _Move[In, Welcomed]) -> float:
+        """One life of the link, from ``on_up`` to ``on_down``. Returns how many seconds it lasted; ``move`` has the
+        link that is to take its place, where there is one."""
         loop = asyncio.get_running_loop()
         since = loop.time()
         socket = dialled.socket
@@ -191,7 +198,6 @@ class Dialler(Generic[Out, In, Welcomed]):
         self._links[peer] = link
         self._complaints.pop(peer, None)
         log.info("link to %s is up", peer)
-        move = _Move[In, Welcomed]()
         if not is_fixed(address):
             move.task = asyncio.create_task(self._follow(peer, address, dialled.endpoint, link, move))
         try:
@@ -200,15 +206,13 @@ class Dialler(Generic[Out, In, Welcomed]):
                 self._on_messages(peer, dialled.others)
             reason = await self._read(peer, socket)
             log.warning("link to %s is down: %s", peer, link.broken or reason)
-            successor, move.successor = move.successor, None
         finally:
             if self._links.get(peer) is link:
                 del self._links[peer]
             link.abort("closed")
             self._on_down(peer)
             await socket.close()
-            await move.end()
-        return loop.time() - since, successor
+        return loop.time() - since
 
     async def _follow(
         self,
