@@ -66,7 +66,8 @@ def digests(cluster: LocalCluster) -> Digests:
         if cluster.member(name).kind != "node":
             continue
         for shard in (cluster.ask(name, "/inspect?digest=1", STATUS_TIMEOUT_S) or {}).get("shards", []):
-            found.setdefault(shard["shard"], {})[name] = (shard["applied_seq"], str(shard["digest"]))
+            if shard["applied_seq"]:  # else it is a learner that has just begun, or a tombstone
+                found.setdefault(shard["shard"], {})[name] = (shard["applied_seq"], str(shard["digest"]))
     return found
 
 
