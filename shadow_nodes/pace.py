@@ -14,8 +14,11 @@ class Pace:
         self._bytes_per_second = bytes_per_second
         self._free_s = 0.0
 
-    async def take(self, size_bytes: int) -> None:
-        """Waits until that many bytes more are within the pace."""
-        now_s = asyncio.get_running_loop().time()
+    def wait_s(self, size_bytes: int, now_s: float) -> float:
+        """How long until that many bytes more are within the pace."""
         self._free_s = max(self._free_s, now_s) + size_bytes / self._bytes_per_second
-        await asyncio.sleep(self._free_s - now_s)
+        return self._free_s - now_s
+
+    async def take(self, size_bytes: int) -> None:
+        """Returns when that many bytes more are within the pace."""
+        await asyncio.sleep(self.wait_s(size_bytes, asyncio.get_running_loop().time()))

@@ -184,7 +184,7 @@ class NodeCore:
         for item in self._links.values():
             if late:
                 item.heard_ms = max(item.heard_ms, now.monotonic_ms - SILENCE_BOUND_MS // 2)
-            elif now.monotonic_ms - item.heard_ms > SILENCE_BOUND_MS:
+            elif now.monotonic_ms - item.heard_ms > SILENCE_BOUND_MS and not item.superseded:
                 seen = self._sightings.get(item.manager)
                 if seen is not None and seen.life == item.life and seen.state == LinkState.UP:
                     self._see(Sighting(item.manager, item.life, LinkState.SILENT))

@@ -71,6 +71,7 @@ def test_every_setting_is_documented() -> None:
         ({"keys_file": __file__}, "require-auth: is needed with keys-file"),
         ({"signing_regions": "x,y"}, "require-auth: is needed with keys-file"),
         ({"key_requests_per_second": "-1"}, "key-requests-per-second: must not be negative"),
+        ({"heal_after_s": "-1"}, "heal-after-s: must not be negative"),
         ({"head_timeout_s": "0"}, "head-timeout-s: must be at least 1"),
         ({"request_bytes_max": "1"}, "request-bytes-max: must be at least"),
         ({"promotion_message_rate": "-1"}, "promotion-message-rate: must not be negative"),

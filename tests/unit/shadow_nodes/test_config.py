@@ -36,6 +36,7 @@ def test_defaults_and_given_values() -> None:
         ([*GOOD, "--listen", "host:70000"], "listen"),
         ([*GOOD, "--log-retained-bytes", "much"], "log-retained-bytes"),
         ([*GOOD, "--log-retained-bytes", "1"], "log-retained-bytes"),
+        ([*GOOD, "--copy-bytes-per-second", "1000"], "copy-bytes-per-second"),
         ([*GOOD, "--log-level", "loud"], "log-level"),
         ([*GOOD, "--tls-cert", "c.pem"], "tls-cert"),
         ([*GOOD, "--tls-client-ca", "c.pem"], "tls-client-ca"),
