@@ -15,6 +15,7 @@ from distribution_manager.operator.log_reader import LoggedEntry
 from shadow_nodes.protocol.audit import Given, Outcome, Repeated, Taken
 from shadow_nodes.protocol.commands import (
     Accept,
+    Caller,
     ChangeVisibility,
     Command,
     Configure,
@@ -38,6 +39,8 @@ from shadow_nodes.protocol.commands import (
 from shadow_nodes.protocol.handles import message_id
 
 Record = dict[str, Any]
+UNTOLD = Caller(0, "?", "?")
+"""Told by an entry that is no longer kept."""
 OWN = (Open, Note, Tick, Accept, Settle, Move)
 """What managers do of their own accord; the rest is asked for by clients."""
 
@@ -48,7 +51,8 @@ def records(logged: LoggedEntry, *, fifo: bool, bodies: bool) -> Iterator[Record
     time = datetime.fromtimestamp(entry.now_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     for index, operation in enumerate(entry.operations):
         command = operation.command
-        caller = None if isinstance(command, OWN) else logged.callers.get(operation.caller)
+        asked = operation.caller and not isinstance(command, OWN)
+        caller = logged.callers.get(operation.caller, UNTOLD) if asked else None
         record: Record = {
             "type": "operation",
             "seq": entry.seq,

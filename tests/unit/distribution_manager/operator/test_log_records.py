@@ -100,6 +100,7 @@ def test_every_command_has_its_word() -> None:
 def test_nobody_asked_for_what_managers_do() -> None:
     assert told(Tick())["key"] is None
     assert next(records(logged(Configure(Settings()), caller=0), fifo=False, bodies=False))["key"] is None
+    assert next(records(logged(Purge(), caller=2), fifo=False, bodies=False))["key"] == "?"
 
 
 def test_bodies_only_where_asked_for() -> None:
