@@ -63,6 +63,7 @@ class Driver:
             on_up=self._node_up,
             on_messages=self._node_messages,
             on_down=self._node_down,
+            at_turn_end=self.at_turn_end,
         )
         self.manager_links = ManagerLinks(
             greeting,
@@ -71,13 +72,21 @@ class Driver:
             on_up=self._manager_up,
             on_messages=self._manager_messages,
             on_down=self._manager_down,
+            at_turn_end=self.at_turn_end,
         )
         self.listener = ManagerListener(
-            greeting, settings, on_request=self._manager_asks, on_closed=lambda connection: None
+            greeting,
+            settings,
+            on_request=self._manager_asks,
+            on_closed=lambda connection: None,
+            at_turn_end=self.at_turn_end,
         )
         self._coordination = coordination
         self._loop = asyncio.get_running_loop()
         self._flushing = False
+        self._in_turn = False
+        """Something has stepped into the core since the last flush."""
+        self._after_flush: list[Callable[[], None]] = []
         self._alarm: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._inspections: dict[int, dict[str, Inspected | None]] = {}
@@ -166,15 +175,25 @@ class Driver:
     def enter(self) -> None:
         """Something is about to step into the core: this turn has a time, and will be flushed."""
         if not self._flushing:
-            self._flushing = True
+            self._flushing = self._in_turn = True
             self._loop.call_soon(self._flush)
         self.core.turn(self.now())
+
+    def at_turn_end(self, action: Callable[[], None]) -> None:
+        """Frames of a turn go right after its flush, whose own are among them: the loop need not turn once more."""
+        if self._in_turn:
+            self._after_flush.append(action)
+        else:
+            self._loop.call_soon(action)
 
     def _flush(self) -> None:
         self._flushing = False
         self.core.turn(self.now())
         self.core.flush()
+        self._in_turn = False
         self._set_alarm()
+        while self._after_flush:
+            self._after_flush.pop()()
 
     def _set_alarm(self) -> None:
         due_ms = self.core.next_alarm_ms()

@@ -83,7 +83,6 @@ class Driver:
         self._links: dict[LinkId, FrameWriter[ToManager]] = {}
         self._writer = ThreadPoolExecutor(1, "writer")
         self._woken = False
-        self._commit_due = False
         self._writing: asyncio.Future[float] | None = None
         self._waiting_for_room: asyncio.TimerHandle | None = None
         self._stopped = False
@@ -155,18 +154,8 @@ class Driver:
         sends = self.core.take_sends()
         if sends:
             self._send(sends)
-        if self._writing is not None or self._commit_due or self._waiting_for_room is not None:
-            return
-        if sends:
-            # uvloop hands written bytes to the kernel only between callbacks: let it, before a write takes the thread
-            self._commit_due = True
-            self._loop.call_soon(self._commit)
-        else:
-            self._commit()
-
-    def _commit(self) -> None:
-        self._commit_due = False
-        self.guard(self._begin_batch)
+        if self._writing is None and self._waiting_for_room is None:
+            self.guard(self._begin_batch)
 
     def _begin_batch(self) -> None:
         for pull in {pull.shard: pull for pull in self.core.take_pulls()}.values():

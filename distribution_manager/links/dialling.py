@@ -23,6 +23,7 @@ from distribution_manager.links.settings import (
     DIAL_SECONDS_MAX,
     PROBE_SECONDS,
     STEADY_SECONDS,
+    AtTurnEnd,
     LinkSettings,
 )
 from shadow_nodes.protocol.errors import ProtocolError
@@ -86,7 +87,9 @@ class Dialler(Generic[Out, In, Welcomed]):
         on_up: Callable[[str, Welcomed], None],
         on_messages: Callable[[str, list[In]], None],
         on_down: Callable[[str], None],
+        at_turn_end: AtTurnEnd | None = None,
     ) -> None:
+        self._at_turn_end = at_turn_end
         self._resolver = resolver
         self._settings = settings
         self._on_up = on_up
@@ -194,7 +197,8 @@ class Dialler(Generic[Out, In, Welcomed]):
         since = loop.time()
         socket = dialled.socket
         # the writer itself, not send_bytes: FrameWriter must know the transport, for which aiohttp has no public name
-        link = FrameWriter(socket._writer, self._encode, loop.call_soon, self._settings.waiting_bytes_max)
+        at_turn_end = self._at_turn_end or loop.call_soon
+        link = FrameWriter(socket._writer, self._encode, at_turn_end, self._settings.waiting_bytes_max)
         self._links[peer] = link
         self._complaints.pop(peer, None)
         log.info("link to %s is up", peer)

@@ -21,7 +21,7 @@ from distribution_manager.core.messages import (
     encode_manager_frame,
 )
 from distribution_manager.links.manager_links import check_greeting
-from distribution_manager.links.settings import DIAL_SECONDS_MAX, PROBE_SECONDS, LinkSettings
+from distribution_manager.links.settings import DIAL_SECONDS_MAX, PROBE_SECONDS, AtTurnEnd, LinkSettings
 from shadow_nodes.protocol.bearer import knows_secret
 from shadow_nodes.protocol.errors import ProtocolError
 from shadow_nodes.protocol.frames import FrameWriter
@@ -44,7 +44,9 @@ class ManagerListener:
         *,
         on_request: Callable[[ConnectionId, str, int, list[ManagerMessage]], None],
         on_closed: Callable[[ConnectionId], None],
+        at_turn_end: AtTurnEnd | None = None,
     ) -> None:
+        self._at_turn_end = at_turn_end
         self._greeting = greeting
         self._settings = settings
         self._on_request = on_request
@@ -93,8 +95,8 @@ class ManagerListener:
         messages = decode_manager_frame(first.data)
         peer = check_greeting(self._greeting, messages[0] if messages else ManagerPing(0))
         assert socket._writer is not None
-        loop = asyncio.get_running_loop()
-        link = FrameWriter(socket._writer, encode_manager_frame, loop.call_soon, self._settings.waiting_bytes_max)
+        at_turn_end = self._at_turn_end or asyncio.get_running_loop().call_soon
+        link = FrameWriter(socket._writer, encode_manager_frame, at_turn_end, self._settings.waiting_bytes_max)
         self._last_id += 1
         connection = self._last_id
         self._links[connection] = link

@@ -11,7 +11,7 @@ from distribution_manager.core.messages import (
     encode_manager_frame,
 )
 from distribution_manager.links.dialling import Dialler
-from distribution_manager.links.settings import LinkSettings
+from distribution_manager.links.settings import AtTurnEnd, LinkSettings
 from shadow_nodes.protocol.errors import ProtocolError
 from shadow_nodes.resolve import Resolver
 
@@ -28,8 +28,11 @@ class ManagerLinks(Dialler[ManagerMessage, ManagerMessage, Greeting]):
         on_up: Callable[[str, Greeting], None],
         on_messages: Callable[[str, list[ManagerMessage]], None],
         on_down: Callable[[str], None],
+        at_turn_end: AtTurnEnd | None = None,
     ) -> None:
-        super().__init__(resolver, settings, on_up=on_up, on_messages=on_messages, on_down=on_down)
+        super().__init__(
+            resolver, settings, on_up=on_up, on_messages=on_messages, on_down=on_down, at_turn_end=at_turn_end
+        )
         self._own = greeting
 
     def _greeting(self) -> ManagerMessage:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from distribution_manager.links.dialling import Dialler
-from distribution_manager.links.settings import LinkSettings
+from distribution_manager.links.settings import AtTurnEnd, LinkSettings
 from shadow_nodes.protocol.errors import ProtocolError
 from shadow_nodes.protocol.limits import PROTOCOL_VERSION
 from shadow_nodes.protocol.messages import Hello, ToManager, ToNode, Welcome, decode_to_manager, encode_frame
@@ -24,8 +24,11 @@ class NodeLinks(Dialler[ToNode, ToManager, Welcome]):
         on_up: Callable[[str, Welcome], None],
         on_messages: Callable[[str, list[ToManager]], None],
         on_down: Callable[[str], None],
+        at_turn_end: AtTurnEnd | None = None,
     ) -> None:
-        super().__init__(resolver, settings, on_up=on_up, on_messages=on_messages, on_down=on_down)
+        super().__init__(
+            resolver, settings, on_up=on_up, on_messages=on_messages, on_down=on_down, at_turn_end=at_turn_end
+        )
         self._hello = hello
 
     def _greeting(self) -> ToNode:

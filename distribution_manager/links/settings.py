@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from shadow_nodes.protocol.bearer import bearer_headers
@@ -21,6 +22,10 @@ only a peer that vanished without closing its connections needs it."""
 
 assert BACKOFF_SECONDS_START < BACKOFF_SECONDS_MAX < DIAL_SECONDS_MAX
 assert PROBE_SECONDS * 1000 > SILENCE_BOUND_MS, "a frozen peer is to be seen silent, not closed"
+
+
+AtTurnEnd = Callable[[Callable[[], None]], object]
+"""Does something at the end of the loop turn; links send their frames so. Without one it is the loop's call_soon."""
 
 
 @dataclass(frozen=True)
