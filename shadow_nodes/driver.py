@@ -16,7 +16,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from shadow_nodes.core.node import LinkId, NodeBatch, NodeCore, Now, Pull, Send
+from shadow_nodes.core.machine import Machine
+from shadow_nodes.core.node import LinkId, NodeBatch, NodeCore, Now, Pull, Reading, Send
 from shadow_nodes.core.store import ShardWrite, Store
 from shadow_nodes.metrics import NodeMetrics
 from shadow_nodes.protocol.errors import NoRoomError, ProtocolError
@@ -61,7 +62,7 @@ class WritePace:
 
 
 class Driver:
-    """Everything here is called from the loop's thread; only ``store.write`` may run in another."""
+    """Everything here is called from the loop's thread; only ``store.write`` and ``Reading.read`` run in others."""
 
     def __init__(
         self,
@@ -82,6 +83,7 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self._links: dict[LinkId, FrameWriter[ToManager]] = {}
         self._writer = ThreadPoolExecutor(1, "writer")
+        self._reader = ThreadPoolExecutor(1, "reader")
         self._woken = False
         self._writing: asyncio.Future[float] | None = None
         self._waiting_for_room: asyncio.TimerHandle | None = None
@@ -210,7 +212,24 @@ class Driver:
         self._metrics.written(batch.writes, seconds, inline=inline)
         self._send(batch.sends)
         self.core.written(batch)
-        if not inline or any(write.install is not None for write in batch.writes):
+        for reading in self.core.take_readings():
+            self._read(reading)
+        if not inline:
+            self.wake()
+
+    def _read(self, reading: Reading) -> None:
+        """In a thread: a deep queue takes seconds, in which the loop must not be silent."""
+        done = self._loop.run_in_executor(self._reader, reading.read)
+        done.add_done_callback(lambda done: self._have_read(reading, done))
+
+    def _have_read(self, reading: Reading, done: asyncio.Future[Machine]) -> None:
+        error = None if done.cancelled() else done.exception()
+        if self._stopped or not self.core.awaited(reading):
+            return
+        if error is not None:
+            self.fail(error)
+        else:
+            self.guard(self.core.loaded, reading, done.result())
             self.wake()
 
     def _send(self, sends: list[Send]) -> None:
@@ -248,6 +267,7 @@ class Driver:
             self._waiting_for_room.cancel()
         for writer in list(self._links.values()):
             writer.abort("this node stops")
+        self._reader.shutdown(wait=False, cancel_futures=True)  # closing the store ends a reading
         if self._writing is not None:
             await asyncio.wait([self._writing])
         await self._loop.run_in_executor(None, self._writer.shutdown)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from shadow_nodes.core.machine import Machine
 from shadow_nodes.core.replica import Replica, Results
 from shadow_nodes.core.store import LogEntry, ReplicaRecord, ShardWrite, Store
 from shadow_nodes.protocol.audit import LogPage
@@ -98,6 +99,18 @@ class Pull(msgspec.Struct, frozen=True):
     after_seq: int
 
 
+class Reading(msgspec.Struct, frozen=True):
+    """For the driver: read what an installed snapshot makes (``read``, in any thread), and tell ``NodeCore.loaded``."""
+
+    replica: Replica
+    number: int
+    position: Position
+
+    def read(self) -> Machine:
+        """Takes long for a deep queue. Raises CorruptError, OSError."""
+        return self.replica.read_machine(self.position)
+
+
 class _Pulling(msgspec.Struct):
     """Who asked this node to learn a shard, under which token, and from whom."""
 
@@ -133,6 +146,7 @@ class NodeCore:
         self._erased: list[ShardKey] = []
         self._pulls: list[Pull] = []
         self._pulling: dict[ShardKey, _Pulling] = {}
+        self._readings: list[Reading] = []
         self._ticked_ms: int | None = None
 
     # --- links -----------------------------------------------------------------------------------------------------
@@ -443,11 +457,25 @@ class NodeCore:
             replica.written()
             if write.checkpoint is not None:
                 replica.checkpoint_written()
-            if write.install is not None and replica.installing:  # and not erased and fenced anew meanwhile
-                self._installed(replica)
+            if write.install is not None and replica.installing and write.install == replica.install_number:
+                self._readings.append(Reading(replica, write.install, replica.install_position))
 
-    def _installed(self, replica: Replica) -> None:
-        replica.finish_install()
+    def take_readings(self) -> list[Reading]:
+        readings, self._readings = self._readings, []
+        return readings
+
+    def awaited(self, reading: Reading) -> bool:
+        """Whether the replica still waits for it: it may have been erased, or be installing another, meanwhile."""
+        replica = reading.replica
+        current = self.replicas.get(replica.shard) is replica
+        return current and replica.installing and replica.install_number == reading.number
+
+    def loaded(self, reading: Reading, machine: Machine) -> None:
+        """The snapshot that is in place has been read: the replica goes on from there."""
+        if not self.awaited(reading):
+            return
+        replica = reading.replica
+        replica.finish_install(machine)
         waiting = self._pulling.get(replica.shard)
         if waiting is not None:
             self._pulls.append(Pull(replica.shard, waiting.source, replica.committed.seq))

@@ -83,10 +83,12 @@ class Replica:
         self._write: ShardWrite | None = None
         self._writing_from: int | None = None
         """The first entry of the write that is under way: the store may still hold another in its place."""
-        self._install_position = LOG_START
+        self.install_number = 0
+        self.install_position = LOG_START
         self._load(record)
 
-    def _load(self, record: ReplicaRecord) -> None:
+    def _load(self, record: ReplicaRecord, machine: Machine | None = None) -> None:
+        """``machine``: what the rows of the record's checkpoint make, where they have been read already."""
         if not record.checkpoint.seq <= record.commit_seq <= record.last.seq:
             raise CorruptError(f"shard {self.shard}: checkpoint, commit and log end are out of order: {record}")
         self.last = record.last
@@ -98,8 +100,7 @@ class Replica:
         self._segments: deque[tuple[Position, int]] = deque()
         self._log_bytes = 0
         self._outcomes = Outcomes()
-        rows = self._store.read_rows(self.shard, CONTENTS) if record.checkpoint != LOG_START else ()
-        self.machine = Machine.load(record.checkpoint, rows, self._read_content)
+        self.machine = self.read_machine(record.checkpoint) if machine is None else machine
         self.committed = record.checkpoint
         self.matched = record.checkpoint.seq
         after = record.checkpoint.seq
@@ -112,6 +113,14 @@ class Replica:
             after = chunk[-1].seq
             self._advance(min(after, record.commit_seq), None)
         self.matched = self.committed.seq
+
+    def read_machine(self, checkpoint: Position) -> Machine:
+        """What the rows in the store make, which are those of this checkpoint. May run in another thread.
+
+        Raises CorruptError, OSError.
+        """
+        rows = self._store.read_rows(self.shard, CONTENTS) if checkpoint != LOG_START else ()
+        return Machine.load(checkpoint, rows, self._read_content)
 
     def _read_content(self, key: int) -> bytes:
         value = self._store.read_row(self.shard, Kind.CONTENT, key)
@@ -273,6 +282,8 @@ class Replica:
 
     def committed_log(self, after_seq: int) -> list[LogEntry] | None:
         """Committed entries after a place, for another node; None where the log no longer reaches back so far."""
+        if self.installing:
+            return None if after_seq < self.install_position.seq else []
         if after_seq < self.log_start.seq:
             return None
         return self._store.read_log(self.shard, after_seq, self._durable_seq(), COPY_BYTES_MAX)
@@ -282,6 +293,9 @@ class Replica:
 
         ``since_ms`` instead: the entries from this time on.
         """
+        if self.installing:
+            position = self.install_position
+            return LogPage(position, position.seq, max(after_seq, position.seq), [], [])
         durable_seq = self._durable_seq()
         if since_ms is not None:
             after_seq = self._before(since_ms, durable_seq)
@@ -340,16 +354,17 @@ class Replica:
         return bool(self.quarantined) and position.seq < self.last.seq and self._holds(position)
 
     def begin_install(self, number: int, position: Position) -> None:
-        """A staged snapshot is to replace log and rows. Until it is written, owners are told Gap."""
+        """A staged snapshot is to replace log and rows. Until it is written and loaded, owners are told Gap."""
         self.installing = True
-        self._install_position = position
+        self.install_number = number
+        self.install_position = position
         self._write = ShardWrite(self.shard, install=number, promised=self.promised, commit_seq=position.seq)
 
-    def finish_install(self) -> None:
-        """The snapshot is in place: loads it. A promise made meanwhile stays. Raises CorruptError, OSError."""
+    def finish_install(self, machine: Machine) -> None:
+        """The snapshot is in place, and has been loaded. A promise made meanwhile stays."""
         self.quarantined = ""
-        position = self._install_position
-        self._load(ReplicaRecord(self.shard, self.promised, position.seq, position, position, position))
+        position = self.install_position
+        self._load(ReplicaRecord(self.shard, self.promised, position.seq, position, position, position), machine)
 
     # --- writes ----------------------------------------------------------------------------------------------------
 
@@ -434,7 +449,7 @@ class Replica:
             self.machine.applied.seq,
             self.checkpoint.seq,
             self.machine.messages(),
-            self.machine.digest() if digest else "",
+            self.machine.digest() if digest and not self.installing else "",
             self.quarantined,
         )
 

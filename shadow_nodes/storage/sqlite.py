@@ -70,6 +70,8 @@ class SqliteStore:
         self._path_dir.mkdir(parents=True, exist_ok=True)
         self._directory_lock = DirectoryLock(self._path_dir) if lock is None else lock
         self._write_lock = threading.RLock()
+        self._read_lock = threading.Lock()
+        """One query at a time: a cursor that is open would show the next query an older state."""
         self._failure: Exception | None = None
         self._walks: set[sqlite3.Connection] = set()
         self._checkpoint_at_frames = CHECKPOINT_FRAMES
@@ -236,7 +238,7 @@ class SqliteStore:
             statement = (
                 f"SELECT id, previous_id, space, epoch, seq, crc, data FROM log WHERE id IN ({marks}) ORDER BY id"
             )
-            with closing(self._reader.execute(statement, [id_ for id_, _, _ in part])) as cursor:
+            with self._read_lock, closing(self._reader.execute(statement, [id_ for id_, _, _ in part])) as cursor:
                 for expected, (id_, previous_id, space, epoch, seq, crc, data) in zip(part, cursor, strict=False):
                     if (id_, epoch, seq) != expected or crc != log_crc((id_, previous_id, space, epoch, seq), data):
                         raise CorruptError(f"shard {shard}: log entry {expected[2]} is damaged or missing")
@@ -256,7 +258,7 @@ class SqliteStore:
             return chunks
         with self._failing("reading outcomes"):
             statement = "SELECT seq, crc, value FROM outcomes WHERE space = ? AND seq > ? ORDER BY seq"
-            with closing(self._reader.execute(statement, (state.space, after_seq))) as cursor:
+            with self._read_lock, closing(self._reader.execute(statement, (state.space, after_seq))) as cursor:
                 for seq, crc, value in cursor:
                     if crc != outcome_crc(state.space, seq, value):
                         raise CorruptError(f"shard {shard}: the outcomes up to entry {seq} are damaged")
@@ -287,9 +289,10 @@ class SqliteStore:
         state = self._contents.shards.get(shard)
         if state is None or key < state.drops.get(kind, key):
             return None
-        found = self._reader.execute(
-            "SELECT crc, value FROM rows WHERE space = ? AND kind = ? AND key = ?", (state.space, kind, key)
-        ).fetchone()
+        with self._read_lock:
+            found = self._reader.execute(
+                "SELECT crc, value FROM rows WHERE space = ? AND kind = ? AND key = ?", (state.space, kind, key)
+            ).fetchone()
         if found is None:
             return None
         crc, value = found
@@ -303,7 +306,9 @@ class SqliteStore:
         if state is None or key < state.drops.get(kind, key):
             return
         hidden = "SELECT 1 FROM rows WHERE space = ? AND +kind = ? AND +key = ? LIMIT 1"
-        if self._reader.execute(hidden, (state.space, kind, key)).fetchone() is not None:
+        with self._read_lock:
+            found = self._reader.execute(hidden, (state.space, kind, key)).fetchone()
+        if found is not None:
             raise CorruptError(f"shard {shard}: row ({kind}, {key}) is out of place")
 
     def read_rows(self, shard: ShardKey, twins: Twins | None = None) -> Iterable[Row]:

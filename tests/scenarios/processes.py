@@ -89,6 +89,8 @@ class Node:
         self.writing = False
         self._send(batch.sends)
         self.core.written(batch)
+        for reading in self.core.take_readings():
+            self.core.loaded(reading, reading.read())
         self.pump()
 
     def set_disk(self, disk: str) -> None:

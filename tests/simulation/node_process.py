@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from shadow_nodes.core.node import NodeBatch, NodeConfig, NodeCore, Now, Pull, Send
+from shadow_nodes.core.node import NodeBatch, NodeConfig, NodeCore, Now, Pull, Reading, Send
 from shadow_nodes.core.store import LogEntry, Row
 from shadow_nodes.protocol.commands import ShardKey
 from shadow_nodes.protocol.errors import CorruptError, ProtocolError
@@ -23,6 +23,8 @@ PULL_TIMEOUT_US = 5 * SECOND
 ROOM_RETRY_US = 250 * MS
 """ROOM_RETRY_SECONDS."""
 FSYNC_US_MAX = 3 * SECOND
+LOADING_US = 300 * MS
+"""How long a node reads a snapshot that it has installed."""
 
 
 class NodeProcess(Process):
@@ -185,6 +187,19 @@ class NodeProcess(Process):
             self.core.out_of_room = False
             self._send(batch.sends)
             self.core.written(batch)
+            for reading in self.core.take_readings():
+                self.timer(LOADING_US, self._load, reading)
+        except CorruptError as error:
+            self._fatal(error)
+            return
+        self._turn()
+
+    def _load(self, reading: Reading) -> None:
+        assert self.core is not None
+        if not self.core.awaited(reading):
+            return
+        try:
+            self.core.loaded(reading, reading.read())
         except CorruptError as error:
             self._fatal(error)
             return

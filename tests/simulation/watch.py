@@ -16,6 +16,7 @@ import distribution_manager.core.owner as owner_module
 import shadow_nodes.core.node as node_module
 from distribution_manager.core.metadata import Replica as ReplicaName
 from distribution_manager.core.replication import Replication, quorum
+from shadow_nodes.core.machine import Machine
 from shadow_nodes.core.replica import Replica, Results
 from shadow_nodes.protocol.commands import Entry, ShardKey, decode_entry
 from shadow_nodes.protocol.messages import NO_TOKEN, Appended, Fenced, Retired, Token, ToManager
@@ -159,8 +160,8 @@ class WatchedReplica(Replica):
         if Watch.current is not None:
             Watch.current.check_digest(self)
 
-    def finish_install(self) -> None:
-        super().finish_install()
+    def finish_install(self, machine: Machine) -> None:
+        super().finish_install(machine)
         if Watch.current is not None:
             Watch.current.check_digest(self)
 

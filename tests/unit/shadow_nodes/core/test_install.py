@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from shadow_nodes.core.machine import Machine
 from shadow_nodes.core.node import NodeConfig, NodeCore, Now, Pull
 from shadow_nodes.protocol.commands import Entry, encode, shard_key
 from shadow_nodes.protocol.limits import PROTOCOL_VERSION
-from shadow_nodes.protocol.messages import LOG_START, Append, Fence, Hello, Learn, Position, Token
+from shadow_nodes.protocol.messages import LOG_START, Append, Erase, Fence, Gap, Hello, Inspect, Learn, Position, Token
 from shadow_nodes.storage.memory import MemoryStore
 
 SHARD = shard_key(7, 0)
@@ -19,6 +20,8 @@ def write(core: NodeCore) -> None:
     batch = core.take_batch()
     core._store.write(batch.writes)
     core.written(batch)
+    for reading in core.take_readings():
+        core.loaded(reading, reading.read())
 
 
 @pytest.fixture
@@ -56,3 +59,33 @@ def test_a_snapshot_for_an_erased_shard_is_not_wanted(core: NodeCore) -> None:
     (pull,) = core.take_pulls()
     del core.replicas[SHARD]
     assert not core.install(pull, 1, Position(1, 21))
+
+
+def test_until_a_snapshot_has_been_read_the_node_goes_on_without_the_shard(core: NodeCore) -> None:
+    """Reading a deep queue takes seconds; a replica erased meanwhile wants nothing of it."""
+    (pull,) = core.take_pulls()
+    position = Position(2, 30)
+    source = Machine()
+    rows = [(kind, key, value) for kind, key, value in source.take_changes().puts]
+    core._store.stage(SHARD, 1, position, rows)
+    assert core.install(pull, 1, position)
+    batch = core.take_batch()
+    core._store.write(batch.writes)
+    core.written(batch)
+    (reading,) = core.take_readings()
+    replica = core.replicas[SHARD]
+    core.receive(1, [Append(SHARD, TOKEN, Position(1, 20), [encode(Entry(1, 21, 1_000, [], []))], 20, False)], NOW)
+    core.receive(1, [Fence(SHARD, Token(2, 1)), Inspect(1, None, digest=True)], NOW)
+    batch = core.take_batch()
+    assert [type(message) for _, message in batch.sends] == [Gap]
+    assert core.log_for(SHARD, 5) is None
+    machine = reading.read()
+    assert core.awaited(reading)
+    core.loaded(reading, machine)
+    assert not replica.installing
+    assert replica.committed == replica.machine.applied == position
+    assert core.take_pulls() == [Pull(SHARD, "source:1", 30)]
+    core.receive(1, [Erase(SHARD)], NOW)
+    assert not core.awaited(reading)
+    core.loaded(reading, machine)
+    assert core.replicas == {}

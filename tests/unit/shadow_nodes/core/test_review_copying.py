@@ -48,6 +48,8 @@ class Node:
         batch = self.core.take_batch()
         self.store.write(batch.writes)
         self.core.written(batch)
+        for reading in self.core.take_readings():
+            self.core.loaded(reading, reading.read())
         return [message for _, message in [*self.core.take_sends(), *batch.sends]]
 
     def append(self, token: Token, previous: Position, seqs: range, commit_seq: int, epoch: int | None = None) -> None:
