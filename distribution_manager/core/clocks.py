@@ -11,10 +11,35 @@ from collections.abc import Sequence
 View = tuple[int, int]
 """(least, greatest) of what may have to be added to our monotonic clock to have that clock's time, in milliseconds."""
 
+DRIFT_PER_MS = 1 / 500
+"""Two clocks come apart by no more than this: a view that is a second old is 2 ms wider."""
+
+
+class ClockWatch:
+    """A clock as all its answers together show it: as closely as the quickest of them, and drift since."""
+
+    def __init__(self) -> None:
+        self._view: View | None = None
+        self._seen_ms = 0
+
+    def heard(self, clock_ms: int, asked_ms: int, now_ms: int) -> View:
+        """It said ``clock_ms`` between ``asked_ms`` and ``now_ms`` of our monotonic clock. Returns what is known now.
+
+        What does not fit with what was known is believed: the clock has been set.
+        """
+        least, greatest = clock_ms - now_ms, clock_ms - asked_ms
+        if self._view is not None:
+            drift_ms = int((now_ms - self._seen_ms) * DRIFT_PER_MS) + 1
+            known = max(least, self._view[0] - drift_ms), min(greatest, self._view[1] + drift_ms)
+            if known[0] <= known[1]:
+                least, greatest = known
+        self._view, self._seen_ms = (least, greatest), now_ms
+        return self._view
+
 
 def agreed_offset(views: Sequence[View], own_ms: int) -> int:
-    """An offset that a majority of the views allow, or else one that is least far from all of them; of several the
-    nearest to our own clock's.
+    """An offset that a majority of the views allow: our own clock's, or where that is not among them, it is wrong, and
+    their middle. Where no majority agrees, the one that is least far from all, of several the nearest to our own.
 
     An answer that was long on its way says little, and so decides little. The sum of the distances from intervals is
     least between the two middle ones of all their ends, as that from points is at their median.
@@ -26,5 +51,5 @@ def agreed_offset(views: Sequence[View], own_ms: int) -> int:
         if depth > best:
             best, begin, end = depth, place, bounds[index + 1][0]
     if best > len(views) // 2:
-        return min(max(own_ms, begin), end)
+        return own_ms if begin <= own_ms <= end else (begin + end) // 2
     return min(max(own_ms, bounds[len(views) - 1][0]), bounds[len(views)][0])

@@ -14,6 +14,7 @@ import msgspec
 
 from distribution_manager.core import causes
 from distribution_manager.core.atlas import Atlas
+from distribution_manager.core.clocks import ClockWatch, View
 from distribution_manager.core.directory import Directory
 from distribution_manager.core.handoff import Handoffs
 from distribution_manager.core.healer import Healer
@@ -138,6 +139,8 @@ class ManagerCore:
         """Chooses another manager each time: one may be as cut off from an owner as we are."""
         self._rounds = ConfirmationRounds(self)
         self._timers = Timers()
+        self._clocks: dict[str, ClockWatch] = {}
+        """The nodes' clocks, over all links to them."""
         self._swept_ms = 0
         self._ticked_ms: int | None = None
 
@@ -236,6 +239,7 @@ class ManagerCore:
                     handler(owner, node, message)
             elif isinstance(message, Pong):
                 link.round_trip.add(self.now.monotonic_ms - message.sent_at)
+                self.clock_view(node, message.clock_ms, message.sent_at)
                 link.load = message.load
             elif isinstance(message, Confirmed):
                 self._rounds.confirmed(node, message)
@@ -503,6 +507,9 @@ class ManagerCore:
         if link is None:
             return float("inf")
         return 0.0 if link.welcome.region == self.region else link.round_trip.smoothed_ms
+
+    def clock_view(self, node: str, clock_ms: int, asked_ms: int) -> View:
+        return self._clocks.setdefault(node, ClockWatch()).heard(clock_ms, asked_ms, self.now.monotonic_ms)
 
     def patience_ms(self, node: str, base_ms: int) -> int:
         link = self.liveness.nodes.get(node)

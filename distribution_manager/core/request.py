@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from distribution_manager.core.clocks import View
 from distribution_manager.core.messages import Verdict
 from distribution_manager.core.metadata import QueueMetadata, ShardRecord
 from distribution_manager.core.transactions import Outcome, Transaction
@@ -115,6 +116,9 @@ class Surroundings(Protocol):
 
     def distance_ms(self, node: str) -> float:
         """Smoothed round-trip time; infinite where unknown."""
+
+    def clock_view(self, node: str, clock_ms: int, asked_ms: int) -> View:
+        """A node that was asked at ``asked_ms``, monotonic, has just said that it is ``clock_ms`` by its clock."""
 
     def patience_ms(self, node: str, base_ms: int) -> int:
         """How long to wait for a node's answer: ``base_ms`` and a few of its round trips."""

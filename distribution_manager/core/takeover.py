@@ -155,7 +155,7 @@ class Takeover:
         self.fenced[node] = message
         now_ms = self._around.now.monotonic_ms
         asked_ms = self._fence_asked_ms.get(node, now_ms)
-        self._clock_views[node] = (message.clock_ms - now_ms, message.clock_ms - asked_ms)
+        self._clock_views[node] = self._around.clock_view(node, message.clock_ms, asked_ms)
         if self.step is Step.FENCE and self._has_quorum() and (self._clocks_agree() or not self._awaited()):
             self._choose()
 
