@@ -154,10 +154,10 @@ MUTATIONS = (
         "    horizon_ms = now_ms - state.settings.retention_ms // 2\n",
     ),
     Mutation(
-        "an epoch below the promises is taken again",
-        f"{MANAGER}/takeover.py",
-        "self._epoch_floor = max(self._epoch_floor, message.promised.epoch)",
-        "self._epoch_floor = 0",
+        "fence takes the same epoch of another attempt",
+        f"{NODE}/replica.py",
+        "return token != self.promised and token.epoch <= self.promised.epoch",
+        "return token != self.promised and token.epoch < self.promised.epoch",
         "etcd",
     ),
     Mutation(
