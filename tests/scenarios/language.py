@@ -9,6 +9,7 @@
     delete m1 x                          with the handle that came with x last
     count m1
     promote m1 b                         an operator wants b primary, and the owner in its region
+    factor 3                             an operator sets the queue's shadow factor
     leave m1                             m1 is to stop: it offers its shards
     hold a>m1 | release a>m1             what a has for m1 waits; either side may be ``*``, ``etcd``, ``watch``;
                                          ``a>disk`` holds a's writes
@@ -38,8 +39,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 
+import msgspec
+
 from distribution_manager.core import causes
-from distribution_manager.core.metadata import ShardRecord, decode_record, record_key
+from distribution_manager.core.metadata import (
+    QueueMetadata,
+    ShardRecord,
+    decode_record,
+    encode_record,
+    meta_key,
+    record_key,
+)
+from distribution_manager.core.transactions import Put, Transaction
 from shadow_nodes.core.replica import Replica
 from shadow_nodes.protocol.commands import (
     Batch,
@@ -56,7 +67,7 @@ from shadow_nodes.protocol.commands import (
 )
 from shadow_nodes.protocol.messages import Append, Confirm, Fence, Position, Token
 from tests.scenarios.engine import World
-from tests.scenarios.processes import EPOCH_MS, SHARD, Manager, Node
+from tests.scenarios.processes import EPOCH_MS, QUEUE_ID, SHARD, Manager, Node
 from tests.scenarios.words import log_line, position, result
 from tests.simulation.bounds import bounds
 
@@ -153,6 +164,13 @@ class Script:
     def _refused(self, why: str) -> None:
         if why:
             self.world.say(f"refused: {why}")
+
+    def do_factor(self, words: list[str]) -> None:
+        etcd = self.world.etcd
+        found = etcd._items[meta_key(QUEUE_ID)]
+        before = decode_record(QueueMetadata, found.key, found.value)
+        after = msgspec.structs.replace(before, shadow_factor=int(words[0]), version=before.version + 1)
+        etcd.transact(Transaction([], [Put(found.key, encode_record(after))]))
 
     def do_leave(self, words: list[str]) -> None:
         manager = self._manager(words[0])

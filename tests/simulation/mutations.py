@@ -241,6 +241,12 @@ MUTATIONS = (
         "            replication.set_voters(wanted.record.replicas)\n",
     ),
     Mutation(
+        "a change of the set does not need the new set's quorum",
+        f"{MANAGER}/membership.py",
+        "            replication.set_voters(self.record.replicas, wanted.record.replicas)\n",
+        "            replication.set_voters(self.record.replicas)\n",
+    ),
+    Mutation(
         "a newcomer is admitted before it has caught up",
         f"{MANAGER}/membership.py",
         "if follower.incarnation == incarnation and caught_up:",
