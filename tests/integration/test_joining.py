@@ -16,7 +16,7 @@ import pytest
 from distribution_manager.drills.commands import Commands
 from distribution_manager.drills.local import LocalCluster
 from distribution_manager.drills.ports import free_ports, free_run
-from distribution_manager.drills.state import SECRET_FILE, ClusterError, ClusterState, Member
+from distribution_manager.drills.state import SECRET_FILE, ClusterError
 from distribution_manager.drills.workload import make_client
 from tests.dns_server import DnsThread
 
@@ -25,23 +25,6 @@ pytestmark = pytest.mark.cluster
 WAIT_S = 60.0
 REGIONS = ["r1", "r2", "r3"]
 MANAGERS = "_shadowq-link._tcp.example.org"
-
-
-class NamedCommands(Commands):
-    """Managers ask the test's DNS."""
-
-    def __init__(self, dns: str) -> None:
-        self._dns = dns
-
-    def manager(self, state: ClusterState, member: Member, data_dir: Path) -> list[str]:
-        return [*super().manager(state, member, data_dir), "--dns-server", self._dns]
-
-
-class HealingCommands(Commands):
-    """A node that stays away is replaced after a second."""
-
-    def manager(self, state: ClusterState, member: Member, data_dir: Path) -> list[str]:
-        return [*super().manager(state, member, data_dir), "--heal-after-s", "1"]
 
 
 class Load:
@@ -151,7 +134,9 @@ def test_a_killed_node_s_replica_moves_to_the_region_that_joined(tmp_path: Path)
         rows = report["queues"][0]["replicas"] if report else []
         return {row["node"]: (row["state"], row["lag"]) for row in rows}
 
-    with LocalCluster(tmp_path / "data", regions=REGIONS, port=0, commands=HealingCommands()) as cluster:
+    with LocalCluster(
+        tmp_path / "data", regions=REGIONS, port=0, commands=Commands(["--heal-after-s", "1"])
+    ) as cluster:
         with Load(cluster.endpoints["r1"], "before") as load:
             assert run(cluster, "add", "r4").returncode == 0
             until(lambda: nodes(cluster).get("node-r4", {}).get("state") == "up")
@@ -227,7 +212,7 @@ class Node:
 
 def test_a_node_joins_by_name_and_moves(tmp_path: Path, dns: DnsThread) -> None:
     """Managers found by SRV, the node by the name that it advertises; then it starts again in another place."""
-    commands = NamedCommands(dns.address)
+    commands = Commands(["--dns-server", dns.address])
     first, second, nobody = free_ports(3)
     with LocalCluster(tmp_path / "data", regions=["r1", "r2"], port=0, commands=commands) as cluster:
         dns.server.srv(MANAGERS, 1, nobody, "manager-0.example.org")
