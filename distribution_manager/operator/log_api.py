@@ -8,6 +8,7 @@ people. Empty lines say that the stream lives.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -74,8 +75,9 @@ class LogApi:
         response = web.StreamResponse()
         response.content_type = "application/x-ndjson"
         await response.prepare(request)
-        await self._stream(request.query, queue, reader, wanted, line_writer(response))
-        await response.write_eof()
+        with contextlib.suppress(ConnectionResetError):  # whoever asked has gone
+            await self._stream(request.query, queue, reader, wanted, line_writer(response))
+            await response.write_eof()
         return response
 
     async def _stream(

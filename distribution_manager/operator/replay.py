@@ -12,6 +12,7 @@ deduplication window nor a delay keeps any of them back.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import secrets
 import time
@@ -115,12 +116,13 @@ class ReplayApi:
         await response.prepare(request)
         write = line_writer(response)
         first = wanted.first
-        await write({"type": "replay", "id": replay_id, "from": first, "to": wanted.last})
-        if first == wanted.begins > 1:
-            await write(notice(f"the log begins at {first}: what was sent before is no longer kept, nor replayed"))
-        replay = _Replay(self._backend, target, replay_id, write, rate=int(rate), dry_run="dry_run" in query)
-        await replay.run(reader, first, wanted.last, wanted.until_ms)
-        await response.write_eof()
+        with contextlib.suppress(ConnectionResetError):  # whoever asked has gone
+            await write({"type": "replay", "id": replay_id, "from": first, "to": wanted.last})
+            if first == wanted.begins > 1:
+                await write(notice(f"the log begins at {first}: what was sent before is no longer kept, nor replayed"))
+            replay = _Replay(self._backend, target, replay_id, write, rate=int(rate), dry_run="dry_run" in query)
+            await replay.run(reader, first, wanted.last, wanted.until_ms)
+            await response.write_eof()
         return response
 
 
