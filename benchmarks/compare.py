@@ -13,6 +13,7 @@ import asyncio
 import json
 import os
 import platform
+import signal
 import tempfile
 import time
 from contextlib import AsyncExitStack
@@ -63,6 +64,10 @@ async def start_all(stack: AsyncExitStack, folder: Path, wanted: list[str]) -> t
 
 
 async def run(options: argparse.Namespace, works: list[Work], folder: Path) -> Result:
+    task = asyncio.current_task()
+    assert task is not None
+    # whoever ends this, by timeout(1) for one, is to leave no servers behind
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     report: Result = {
         "began": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}",
