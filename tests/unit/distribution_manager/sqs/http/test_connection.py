@@ -480,6 +480,8 @@ async def test_what_is_read_ahead_is_bounded(start: Start) -> None:
     sending = asyncio.ensure_future(asyncio.wait_for(send_all(writer, get("/b") * count), 6 * PATIENCE_S))
     [connection] = server.server.connections
     await until(lambda: connection.reading_paused)
+    assert connection.transport is not None
+    assert not connection.transport.is_reading()
     assert not sending.done()
     assert len(echo.seen) == 1
     echo.release.set()

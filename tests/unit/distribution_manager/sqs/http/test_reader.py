@@ -94,9 +94,11 @@ def test_names_that_are_missing() -> None:
 
 
 def test_chunks_their_extensions_and_trailers() -> None:
-    request = only(CHUNKED + b'3;a=b;c="d"\r\nabc\r\n00A\r\n0123456789\r\n0\r\nX-Amz-Target: evil\r\n\r\n')
+    chunks = b'3;a=b;c="d"\r\nabc\r\n00A\r\n0123456789\r\n0\r\nX-Amz-Target: evil\r\n\r\n'
+    request, after = read(CHUNKED + chunks + GET).requests
     assert request.body == b"abc0123456789"
     assert "x-amz-target" not in request.headers, "a trailer is no header"
+    assert after.headers == {"host": ["y"]}, "nor one of the next request"
 
 
 @pytest.mark.parametrize(
