@@ -11,6 +11,9 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from distribution_manager.core import causes
+from distribution_manager.core.metadata import Drain, encode_record, node_drain_key, region_drain_key
+from distribution_manager.core.transactions import Put, Remove, Transaction
+from shadow_nodes.protocol.errors import OutcomeUnknownError, RejectedError
 from tests.simulation.etcd_front import ETCD
 from tests.simulation.healing_faults import HealingFaults
 from tests.simulation.loop import MS, SECOND
@@ -202,6 +205,28 @@ class Faults(HealingFaults):
 
         manager.input_now(release)
         return None
+
+    def _drain(self, random: Random, fault: Fault) -> Callable[[], None] | bool:
+        """An operator drains a node or a region, and later not any more."""
+        cluster = self.world.cluster
+        region = random.choice(self.world.plan.regions)
+        key = random.choice((region_drain_key(region), node_drain_key(self._node(random).name)))
+        if not cluster.available:
+            return False
+        cluster.transact(Transaction([], [Put(key, encode_record(Drain()))]))
+
+        def undo() -> None:
+            try:
+                cluster.transact(Transaction([], [Remove(key)]))
+            except (OutcomeUnknownError, RejectedError):
+                self.world.loop.later(SECOND, undo)
+
+        return undo
+
+    def _busy(self, random: Random, fault: Fault) -> Callable[[], None]:
+        node = self._node(random)
+        node.set_cpu(0.95)
+        return lambda: node.set_cpu(0.1)
 
     # --- network ---------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,9 @@ from distribution_manager.core.metadata import (
     manager_key,
     node_key,
 )
+from distribution_manager.core.promotion import PromotionConfig
 from distribution_manager.core.request import Now
+from distribution_manager.core.thresholds import Pace, Thresholds
 from distribution_manager.core.transactions import Change, Outcome, Put, Snapshot, Transaction
 from shadow_nodes.protocol.errors import RejectedError
 from shadow_nodes.protocol.handles import SESSION_BITS
@@ -70,13 +72,26 @@ class ManagerProcess(Process):
         self.calls: dict[int, Callable[[], None]] = {}
         """What clients wait for: told when this process dies."""
         self.core = ManagerCore(
-            CoreConfig(self.name, life, self.region, heal_after_ms=self.world.plan.heal_after_ms), self
+            CoreConfig(self.name, life, self.region, self._promotion(), heal_after_ms=self.world.plan.heal_after_ms),
+            self,
         )
         self.greeting = Greeting(PROTOCOL_VERSION, "sim", self.name, life, self.region)
         self.hello = Hello(PROTOCOL_VERSION, "sim", self.name, life, self.region)
         self.etcd = EtcdFront(self)
         self.timer(self.world.random.randrange(HEARTBEAT_INTERVAL_MS * MS), self._tick)
         self.timer(REGISTRATION_LOOK_US, self._stay_registered)
+
+    def _promotion(self) -> PromotionConfig:
+        plan = self.world.plan
+        if not plan.quick_promotion:
+            return PromotionConfig()
+        return PromotionConfig(
+            Thresholds(plan.message_rate, cpu=0.8),
+            Pace(window_ms=1_000, after_ms=500, horizon_ms=4_000),
+            cooldown_ms=1_000,
+            failback_after_ms=1_500,
+            permits=1,
+        )
 
     def crash(self) -> None:
         self.end_life()

@@ -36,6 +36,7 @@ class NodeProcess(Process):
         self.fsync_factor = 1.0
         self.corrupted = False
         self.disk = "ok"
+        self.cpu = 0.1
         """"low": its reserve is in use, queues may not grow. "full": nothing can be written."""
         self.lost = False
         """Its store is gone, though it is not started again yet."""
@@ -66,7 +67,7 @@ class NodeProcess(Process):
             self.store = self._new_store()
             self.corrupted = False
             self.core = NodeCore(config, self.store)
-        self.core.load = Load(has_room=self.disk == "ok")
+        self.core.load = Load(self.cpu, has_room=self.disk == "ok")
         self.world.watch.node_started(self)
         self.timer(self.world.random.randrange(HEARTBEAT_INTERVAL_MS * MS), self._tick)
 
@@ -99,8 +100,15 @@ class NodeProcess(Process):
 
     def set_disk(self, disk: str) -> None:
         self.disk = disk
+        self._measure()
+
+    def set_cpu(self, cpu: float) -> None:
+        self.cpu = cpu
+        self._measure()
+
+    def _measure(self) -> None:
         if self.core is not None:
-            self.core.measured(Load(has_room=disk == "ok"))
+            self.core.measured(Load(self.cpu, has_room=self.disk == "ok"))
             self._wake()
 
     def now(self) -> Now:

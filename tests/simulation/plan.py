@@ -19,6 +19,8 @@ ETCD_KINDS = ("etcd_restore", "etcd_down", "etcd_slow", "etcd_loss", "etcd_cut",
 DISK_KINDS = ("node_full", "all_full", "node_crash", "node_slow_disk", "manager_crash", "resets")
 CLOCK_KINDS = ("clock_jump",)
 PLANNED_KINDS = ("handoff", "manager_promote")
+LOAD_KINDS = ("drain", "busy")
+"""Operators' drains, and load that promotes: no fault, and no operation may fail for them."""
 HEALING_KINDS = ("node_gone", "factor")
 """Drawn by a generator of their own, so that what the others are for a seed does not depend on them."""
 SINGLE_KINDS = (
@@ -32,6 +34,9 @@ SINGLE_KINDS = (
 )
 SINGLE_HEALING_SHARE = 0.3
 """Of the faults that come one at a time, this many are of HEALING_KINDS."""
+CALM_PROFILES = frozenset({"none", "single", "moves"})
+"""No operation may fail, but those at a manager that was hit."""
+LOAD_PROFILES = frozenset({"all", "moves"})
 SINGLE_EVERY_US = 20 * SECOND
 ALL_KINDS = (
     "node_full",
@@ -86,6 +91,10 @@ class Plan(msgspec.Struct):
     promises_success: bool = False
     """Faults come one at a time, and each takes a minority or one manager: no operation may fail (P6)."""
     heal_after_ms: int = 0
+    quick_promotion: bool = False
+    """Primaries move for load, clients and failback within seconds: see promotion.py."""
+    message_rate: int = 0
+    """The threshold of all queues."""
 
 
 def make_plan(seed: int, profile: str = "all") -> Plan:
@@ -101,11 +110,18 @@ def make_plan(seed: int, profile: str = "all") -> Plan:
     queues, weights, faults = _queues(random, count), _weights(random), _faults(random, load_us, profile)
     healing = Random(f"healing {seed} {profile}")
     faults = sorted([*faults, *_healing_faults(healing, load_us, profile)], key=_order)
+    moving = Random(f"moving {seed} {profile}")
+    faults = sorted([*faults, *_load_faults(moving, load_us, profile)], key=_order)
+    quick = profile in LOAD_PROFILES and moving.random() < 0.7
+    if quick and moving.random() < 0.5:
+        for queue in queues:
+            wish = {"PreferredPrimaryRegion": moving.choice(regions), "Failback": "true"}
+            queue["attributes"] |= wish if moving.random() < 0.5 else {}
     if any(fault.kind in {"node_corrupt", "node_gone", "etcd_restore"} for fault in faults):
         # a queue might be made on a store that is lost already, though nobody knows it yet; or be lost with etcd
         weights["recreate"] = 0
-    skew_ms = random.choice((0, 0, 0, 200, 3_000)) if profile not in {"none", "single"} else 0
-    calm = profile in {"none", "single"}
+    skew_ms = random.choice((0, 0, 0, 200, 3_000)) if profile not in CALM_PROFILES else 0
+    calm = profile in CALM_PROFILES
     if profile == "single":
         load_us = SINGLE_EVERY_US * 3
         faults = _single_faults(random, healing, load_us)
@@ -139,8 +155,10 @@ def make_plan(seed: int, profile: str = "all") -> Plan:
         weights=weights,
         load_us=load_us,
         skew_ms=skew_ms,
-        drift=random.choice((0.0, 0.0, 0.001)) if profile not in {"none", "single"} else 0.0,
+        drift=random.choice((0.0, 0.0, 0.001)) if profile not in CALM_PROFILES else 0.0,
         faults=faults,
+        quick_promotion=quick,
+        message_rate=moving.choice((0, 2, 10)) if quick else 0,
         heal_after_ms=healing.choice((0, 1_500, 4_000) if profile in {"all", "single"} else (1_500, 4_000)),
     )
 
@@ -239,6 +257,19 @@ def _healing_faults(random: Random, load_us: int, profile: str) -> list[Fault]:
     return faults
 
 
+def _load_faults(random: Random, load_us: int, profile: str) -> list[Fault]:
+    faults: list[Fault] = []
+    for kind in LOAD_KINDS if profile in LOAD_PROFILES else ():
+        if random.random() < (0.35 if profile == "all" else 0.9):
+            mean_us = random.choice((2, 5)) * SECOND
+            at_us = random.expovariate(1 / mean_us)
+            while at_us < load_us:
+                lasts_us = int(random.uniform(0.5, 8) * SECOND)
+                faults.append(Fault(int(at_us), kind, lasts_us, random.getrandbits(32)))
+                at_us += random.expovariate(1 / mean_us)
+    return faults
+
+
 def _order(fault: Fault) -> tuple[int, str, int]:
     return (fault.at_us, fault.kind, fault.pick)
 
@@ -256,6 +287,7 @@ def _faults(random: Random, load_us: int, profile: str) -> list[Fault]:
         "clocks": CLOCK_KINDS,
         "disks": DISK_KINDS,
         "planned": PLANNED_KINDS,
+        "moves": PLANNED_KINDS,
         "healing": (*PLANNED_KINDS, "node_crash", "manager_crash", "owner_cut"),
     }[profile]
     faults: list[Fault] = []

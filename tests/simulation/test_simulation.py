@@ -29,7 +29,10 @@ def test_seeds(first: int) -> None:
     assert [(report.seed, report.violations) for report in reports if report.verdict != "valid"] == []
 
 
-@pytest.mark.parametrize("profile", ["none", "nodes", "managers", "network", "etcd", "clocks", "disks", "healing"])
+PROFILES = ("none", "nodes", "managers", "network", "etcd", "clocks", "disks", "healing", "moves")
+
+
+@pytest.mark.parametrize("profile", PROFILES)
 def test_one_kind_of_faults_at_a_time(profile: str) -> None:
     reports = [run_seed(seed, profile) for seed in range(1, 6)]
     assert [(report.seed, report.violations) for report in reports if report.verdict != "valid"] == []
