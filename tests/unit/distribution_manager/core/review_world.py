@@ -157,6 +157,8 @@ class Manager:
 
 
 class World:
+    heartbeat_ms = HEARTBEAT_INTERVAL_MS
+
     def __init__(
         self,
         managers: int = 1,
@@ -277,7 +279,7 @@ class World:
                 node.pump()
         for manager in self.managers.values():
             manager.step(manager.core.tick)
-        self.later(HEARTBEAT_INTERVAL_MS, self._tick)
+        self.later(self.heartbeat_ms, self._tick)
 
     def run(self, duration_ms: int) -> None:
         end_ms = self.ms + duration_ms
@@ -287,7 +289,12 @@ class World:
             for manager in self.managers.values():
                 manager.ring()
             if not (self._events and self._events[0][0] <= self.ms):
-                self.ms += 1
+                self.ms = max(self.ms + 1, min(self._next_ms(), end_ms))
+
+    def _next_ms(self) -> int:
+        """When something happens next: times at which nothing does are skipped."""
+        alarms = [manager.core.next_alarm_ms() for manager in self.managers.values() if manager.up]
+        return min([self._events[0][0], *(due_ms for due_ms in alarms if due_ms is not None)])
 
     # --- clients
 
