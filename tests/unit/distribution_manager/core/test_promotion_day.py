@@ -79,5 +79,5 @@ def test_a_day_without_a_false_promotion() -> None:
     assert world.moves == []
     assert world.owner == "m1"
     assert len(done) + len(world.answers) > DAY_MS / 1_000 * LOW_RATE
-    assert 0.6 < most[Signal.MESSAGE_RATE], "the load has come near its threshold"
+    assert most[Signal.MESSAGE_RATE] > 0.6, "the load has come near its threshold"
     assert most[Signal.ACK_LATENCY] > 2 * ONE_WAY_MS + RETRANSMISSION_MS / 2, "losses were seen"
