@@ -267,13 +267,6 @@ MUTATIONS = (
         "healing",
     ),
     Mutation(
-        "a set comes into force before a quorum of it holds everything",
-        f"{MANAGER}/membership.py",
-        "        if replication.holds(record.replicas):\n",
-        "        if record is not None:\n",
-        "healing",
-    ),
-    Mutation(
         "a learner is admitted before it has caught up",
         f"{MANAGER}/healing.py",
         "    if learner in situation.well:\n",

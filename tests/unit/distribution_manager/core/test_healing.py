@@ -12,7 +12,19 @@ from distribution_manager.core.metadata import Replica, ShardRecord
 from distribution_manager.core.placement import Site, Wishes
 from shadow_nodes.protocol.commands import Content, Send
 from shadow_nodes.protocol.limits import PROTOCOL_VERSION
-from shadow_nodes.protocol.messages import Append, Hello, Position, Retire, Retired, Token, ToNode
+from shadow_nodes.protocol.messages import (
+    Append,
+    Fence,
+    Fenced,
+    Hello,
+    Position,
+    Retire,
+    Retired,
+    Stale,
+    Token,
+    ToManager,
+    ToNode,
+)
 from tests.unit.distribution_manager.core.review_world import QUEUE_ID, SHARD, World
 
 HEAL_AFTER_MS = 3_000
@@ -207,6 +219,37 @@ def test_what_a_removed_replica_has_promised_it_keeps_through_a_restart() -> Non
     node.open_with(node.store.crash(0))
     assert node.core.replicas[SHARD].promised == promised
     assert node.core.replicas[SHARD].refuses(Token(promised.epoch - 1, 1))
+
+
+def test_an_owner_of_an_older_set_finds_no_quorum_of_it() -> None:
+    """P8: {a, b, c} becomes {a, b, d}, then {a, d, e}; b and c, a quorum of the first set, are asked by its owner."""
+    world = World(managers=2, spares="de", heal_after_ms=HEAL_AFTER_MS)
+    world.run(500)
+    send(world, "before")
+    paused, old = world.managers["m1"], world.record.token
+    lose(world, "c")
+    paused.up = False
+    for node in world.nodes.values():
+        node.core.disconnected(paused.number)
+        node.pump()
+    assert world.ask(Send([Content("after")]), manager="m2")[0] is Verdict.DONE
+    world.run(HEAL_AFTER_MS + 3_000)
+    lose(world, "b")
+    world.run(HEAL_AFTER_MS + 3_000)
+    assert world.members == "ade"
+    find(world, "b")
+    world.run(1_500)
+    assert blank(world, "b")
+
+    def fenced_by_the_old_owner(name: str) -> ToManager:
+        node = world.nodes[name]
+        node.core.connected(99, Hello(PROTOCOL_VERSION, "test", "m1", paused.core.life, "a"), node.now())
+        node.core.receive(99, [Fence(SHARD, old)], node.now())
+        batch = node.core.take_batch()
+        return next(message for _, message in batch.sends if isinstance(message, Fenced | Stale))
+
+    assert isinstance(fenced_by_the_old_owner("c"), Fenced)  # it was away all the time, and knows of nothing newer
+    assert isinstance(fenced_by_the_old_owner("b"), Stale)
 
 
 def test_one_that_was_away_when_it_was_removed_is_told_when_it_comes_back() -> None:
