@@ -11,11 +11,13 @@ from distribution_manager.core.attributes import (
     redrive_allows,
     redrive_policy,
     settings_of,
+    thresholds_of,
     wants_failback,
     wishes_of,
 )
 from distribution_manager.core.metadata import QueueMetadata
 from distribution_manager.core.placement import Wishes
+from distribution_manager.core.thresholds import Thresholds
 from shadow_nodes.protocol.commands import Settings
 
 
@@ -88,3 +90,16 @@ def test_wishes() -> None:
     back = msgspec.structs.replace(wishing, attributes={**wishing.attributes, "Failback": "true"})
     assert wants_failback(back)
     assert not wants_failback(msgspec.structs.replace(plain, attributes={"Failback": "true"}))
+
+
+def test_thresholds_are_the_queues_own_or_the_default() -> None:
+    defaults = Thresholds(message_rate=5, ack_latency_ms=7, cpu=0.85, disk_free=0.1)
+    assert thresholds_of(QueueMetadata(queue_id="0" * 16, name="q"), defaults) == defaults
+    own = {
+        "PromotionMessageRate": "100",
+        "PromotionAckLatencyMs": "0",
+        "PromotionCpuPercent": "70",
+        "PromotionDiskFreePercent": "20",
+    }
+    metadata = QueueMetadata(queue_id="0" * 16, name="q", attributes=own)
+    assert thresholds_of(metadata, defaults) == Thresholds(100, 0, 0.7, 0.2)
