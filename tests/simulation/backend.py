@@ -64,6 +64,9 @@ class Backend:
             else:
                 answer("ok", (session, counter, result))
 
+        if self.core is not self.process.core:
+            answer("unknown", None)  # it was started again meanwhile: what this call was with is gone
+            return
         self.process.enter()
         self.core.submit(queue.shard(), command, wait_ms, done, self.wanted)
 
