@@ -61,6 +61,7 @@ class Faults(HealingFaults):
     def end_all(self) -> None:
         for number in list(self._mending):
             self._end(number)
+        self._undo_drains()
         self.world.etcd_loss = 0.0
         self.world.etcd_factor = 1.0
         for node in self.world.node_list:
@@ -222,6 +223,15 @@ class Faults(HealingFaults):
                 self.world.loop.later(SECOND, undo)
 
         return undo
+
+    def _undo_drains(self) -> None:
+        """Those too that a backup of etcd has brought back."""
+        cluster = self.world.cluster
+        marks = [item.key for item in cluster.list_prefix_always("drains/")]
+        try:
+            cluster.transact(Transaction([], [Remove(key) for key in marks]))
+        except (OutcomeUnknownError, RejectedError):
+            self.world.loop.later(SECOND, self._undo_drains)
 
     def _busy(self, random: Random, fault: Fault) -> Callable[[], None]:
         node = self._node(random)
