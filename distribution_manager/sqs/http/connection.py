@@ -261,6 +261,7 @@ class Connection(asyncio.Protocol):
             return
         self._ending = True
         if self._server.ending or not (self._broken or self._partial is not None):
+            self._due_in(self._server.bounds.idle_seconds)  # for taking the answer
             transport.close()
             return
         if self.reading_paused:
@@ -289,8 +290,8 @@ class Connection(asyncio.Protocol):
         if now_s < self._deadline_s:
             self._set_clock(self._deadline_s)
             return
-        if self._ending or self.transport is None:
-            self.cut_off()
+        if self._ending or self.transport is None or (self._writing_paused and self._running is None):
+            self.cut_off()  # the last answer was not taken in all this time, however slowly it is being read
         elif self.reading_paused or (self._partial is None and (self._running is not None or self._turns)):
             self._set_clock(now_s + self._server.bounds.idle_seconds)  # it is not the client that is slow
         elif self._partial is not None and not self._refused:

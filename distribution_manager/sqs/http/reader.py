@@ -55,21 +55,27 @@ class RequestReader:
 
         After a request that asks for the connection's end, nothing is read.
         """
-        if self._ended:
-            return
+        rest: bytes | memoryview | None = data
+        while rest is not None and not self._ended:
+            rest = self._feed(rest)
+
+    def _feed(self, data: bytes | memoryview) -> bytes | memoryview | None:
+        """What is behind an upgrade: for the next parser. Raises BadRequestError."""
         self._barren_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._go_on_without_upgrade(data[upgrade.args[0] :])
+            self._go_on_without_upgrade()
+            return data[upgrade.args[0] :]
         except httptools.HttpParserError as error:
             if self._ended:  # what follows a request that ends the connection
-                return
+                return None
             request = self.partial
             problem = request.problem if request is not None else None
             raise BadRequestError(problem or Problem(400, f"This is no HTTP request: {error}."), request) from error
         if self._barren_bytes > HEAD_BYTES_MAX:
             raise BadRequestError(Problem(431, f"A request's head has at most {HEAD_BYTES_MAX} bytes."), self.partial)
+        return None
 
     # --- called by the parser --------------------------------------------------------------------------------------
 
@@ -148,7 +154,7 @@ class RequestReader:
     def _too_large(self) -> Problem:
         return Problem(TOO_LARGE, f"HTTP content length exceeded {self._body_bytes_max} bytes.")
 
-    def _go_on_without_upgrade(self, rest: bytes | memoryview) -> None:
+    def _go_on_without_upgrade(self) -> None:
         """The client would like to upgrade (Java's HttpClient, to HTTP/2), which may be passed over (RFC 9110, 7.8).
 
         llhttp believes that another protocol begins behind the head; so a new parser, told how the body is framed.
@@ -160,7 +166,6 @@ class RequestReader:
             length = request.headers.get("content-length")
             framing = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
             self._parser.feed_data(f"POST / HTTP/1.1\r\n{framing}\r\n\r\n".encode())
-        self.feed(rest)
 
 
 def _has_body(request: Request) -> bool:

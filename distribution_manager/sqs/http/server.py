@@ -33,7 +33,8 @@ class Application(Protocol):
 @dataclass(frozen=True)
 class ConnectionBounds:
     """``first_head_seconds``: from connecting to the end of the first request's head. ``idle_seconds``: between an
-    answer and the end of the next head. ``unread_seconds``: how long a client may leave an answer unread.
+    answer and the end of the next head; also for taking the answer. ``unread_seconds``: how long a client may leave an
+    answer unread altogether.
     """
 
     connections_max: int = CONNECTIONS_MAX_DEFAULT

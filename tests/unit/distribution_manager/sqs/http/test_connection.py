@@ -517,6 +517,38 @@ async def test_who_does_not_read_answers_is_let_go(start: Start) -> None:
         connection.close()
 
 
+async def test_who_pipelines_and_reads_too_slowly_is_let_go(start: Start) -> None:
+    """Whoever reads a little now and then keeps the kernel's clock from ringing."""
+    started = await start(endpoint(), ConnectionBounds(idle_seconds=SHORT_S, unread_seconds=100 * PATIENCE_S))
+    server = started.server
+    reader, writer = await started.connect()
+    sending = asyncio.ensure_future(send_all(writer, LIST * 200_000))
+    await until(lambda: bool(server.connections))
+    await until(lambda: not server.connections)
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+    assert reader.at_eof() is False, "it was not read to the end"
+
+
+async def test_the_last_answer_has_time_of_its_own(start: Start) -> None:
+    """Not what was left of the time for the request's head."""
+
+    class Large(Echo):
+        async def handle(self, request: Request) -> Response:
+            await super().handle(request)
+            return Response(b"x" * 32 * MIB, {})
+
+    large = Large()
+    started = await start(large, ConnectionBounds(first_head_seconds=SHORT_S, idle_seconds=10 * PATIENCE_S))
+    reader, writer = await started.connect()
+    writer.write(get("/held", "Connection: close\r\n"))
+    await large.started.wait()
+    large.release.set()
+    silent, _ = await started.connect()
+    assert await ends(silent) == b"", "by now the time for a head is past"
+    assert len((await ends(reader)).partition(b"\r\n\r\n")[2]) == 32 * MIB
+
+
 @pytest.mark.parametrize("name", ["connections_max", "first_head_seconds", "idle_seconds", "unread_seconds"])
 def test_bounds_are_above_nothing(name: str) -> None:
     with pytest.raises(ValueError, match="above 0"):

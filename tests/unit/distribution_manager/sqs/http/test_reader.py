@@ -163,6 +163,18 @@ def test_connect_is_a_request_like_others() -> None:
     assert ([each.method for each in requests], problem) == (["CONNECT", "GET"], None)
 
 
+@pytest.mark.parametrize(
+    "one",
+    [b"CONNECT a:1 HTTP/1.1\r\nHost:a\r\n\r\n", b"GET / HTTP/1.1\r\nHost:a\r\nConnection:upgrade\r\nUpgrade:b\r\n\r\n"],
+    ids=["CONNECT", "Upgrade"],
+)
+def test_upgrades_in_a_row_as_many_as_are_fed_at_once(one: bytes) -> None:
+    """Each has a parser of its own, but no call within the last one's."""
+    count = HEAD_BYTES_MAX // len(one)
+    requests, problem, partial = read(one * count)
+    assert (len(requests), problem, partial) == (count, None, False)
+
+
 # --- bounds --------------------------------------------------------------------------------------------------------
 
 
