@@ -146,7 +146,12 @@ class Takeover:
             self._fetch()
 
     def on_fenced(self, node: str, message: Fenced) -> None:
-        """An answer counts where the store is the one in the set: another has forgotten what it promised."""
+        """An answer counts where the store is the one in the set: another has forgotten what it promised.
+
+        Nor does a tombstone's count: no record names one in its set, unless etcd was restored from a backup of before
+        it left. What was committed since is elsewhere, and the shard stays without an owner until people have put the
+        newest set back.
+        """
         if self.step not in {Step.FENCE, Step.FETCH} or message.token != self.record.token:
             return
         if self.step is Step.FETCH and node == self._best and not _same_log(message, self.fenced[node]):
@@ -175,7 +180,11 @@ class Takeover:
 
     def _votes(self) -> dict[str, Fenced]:
         incarnations = {replica.node: replica.incarnation for replica in self.record.replicas}
-        return {node: answer for node, answer in self.fenced.items() if incarnations.get(node) == answer.incarnation}
+        return {
+            node: answer
+            for node, answer in self.fenced.items()
+            if incarnations.get(node) == answer.incarnation and not answer.retired
+        }
 
     def on_stale(self, message: Stale) -> None:
         """A replica has promised as much or more. Either somebody is after us, as the record will say, or etcd was set

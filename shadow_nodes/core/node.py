@@ -331,6 +331,7 @@ class NodeCore:
             replica = self._new_replica(shard)
         self._pulling.pop(shard, None)
         replica.fence(Fence(shard, token), self._store.incarnation, now.clock_ms)
+        replica.retire()
         if replica.dirty:
             self._dirty[shard] = replica
         self._sends_after_write.append((link, Retired(shard, token)))

@@ -76,6 +76,7 @@ class Replica:
         """Loads the checkpoint and replays the log up to the recorded commit. Raises CorruptError, OSError."""
         self.shard = record.shard
         self.promised = record.promised
+        self._retired = record.retired
         self.quarantined = ""
         self._store = store
         self._log_retained_bytes = log_retained_bytes
@@ -154,7 +155,14 @@ class Replica:
             self.promised = token
             self.matched = self.committed.seq
             self._pending().promised = token
-        return Fenced(self.shard, token, incarnation, self.last, self.committed, clock_ms, self.time_ms)
+        retired = self._retired and self.last == LOG_START
+        return Fenced(self.shard, token, incarnation, self.last, self.committed, clock_ms, self.time_ms, retired)
+
+    def retire(self) -> None:
+        """It has left its set, and holds nothing: until it has learned, its empty log is no vote for an empty log."""
+        if not self._retired:
+            self._retired = True
+            self._pending().retired = True
 
     def append(self, message: Append, clock_ms: int, results: Results | None) -> int | Refusal:
         """Takes the entries over and applies what is committed. The matched seq may be told once all is written.

@@ -25,6 +25,7 @@ class ReplicaRecord(msgspec.Struct, frozen=True):
     """All that a node must remember of a shard besides its log and rows.
 
     ``checkpoint``: the rows are the state after this entry. ``log_start``: the log holds the entries after this one.
+    ``retired``: the replica has once left its set; while the log is empty, it is a tombstone.
     """
 
     shard: ShardKey
@@ -33,6 +34,7 @@ class ReplicaRecord(msgspec.Struct, frozen=True):
     checkpoint: Position = LOG_START
     log_start: Position = LOG_START
     last: Position = LOG_START
+    retired: bool = False
 
 
 class LogEntry(msgspec.Struct, frozen=True, gc=False):
@@ -88,6 +90,8 @@ class ShardWrite(msgspec.Struct):
     checkpoint: Checkpoint | None = None
     trim: Position | None = None
     """Drop log entries up to this one, which is not after the checkpoint; it becomes ``log_start``."""
+    retired: bool = False
+    """Remember that the replica has left its set, until the shard is erased."""
 
 
 class Store(Protocol):

@@ -174,7 +174,8 @@ class Pong(Value, frozen=True, tag=41):
 class Fenced(Value, frozen=True, tag=42):
     """``token`` is promised, durably. ``last``: its log's end; ``committed``: the end of what it knows committed.
 
-    ``time_ms``: the time of its log's newest entry, by which no later entry may be earlier.
+    ``time_ms``: the time of its log's newest entry, by which no later entry may be earlier. ``retired``: this is the
+    tombstone of a replica that has left its set: that its log is empty says nothing of what was committed.
     """
 
     shard: ShardKey
@@ -184,6 +185,7 @@ class Fenced(Value, frozen=True, tag=42):
     committed: Position
     clock_ms: int
     time_ms: int
+    retired: bool = False
 
 
 class Stale(Value, frozen=True, tag=43):

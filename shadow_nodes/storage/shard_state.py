@@ -73,6 +73,7 @@ class ShardState(msgspec.Struct, frozen=True, gc=False):
             self.last_id,
             self.rows,
             list(self.drops.items()),
+            record.retired,
         )
 
     def _from(self, seq: int) -> Iterator[Span]:

@@ -81,9 +81,12 @@ class StoredShard(msgspec.Struct, array_like=True, frozen=True):
     """How many rows the space has, dropped ones that are still there included."""
     drops: list[tuple[int, int]]
     """(kind, key): rows of that kind with a smaller key are dropped, though still there."""
+    retired: bool = False
 
     def record(self) -> ReplicaRecord:
-        return ReplicaRecord(self.shard, self.promised, self.commit_seq, self.checkpoint, self.log_start, self.last)
+        return ReplicaRecord(
+            self.shard, self.promised, self.commit_seq, self.checkpoint, self.log_start, self.last, self.retired
+        )
 
 
 class Staged(msgspec.Struct, array_like=True, frozen=True):

@@ -47,7 +47,8 @@ def after_write(
         if write.trim.seq > last.seq or write.trim.seq > checkpoint.seq:
             raise ValueError(f"{write.shard}: trim up to {write.trim}, after {checkpoint} or {last}")
         log_start = write.trim
-    return ReplicaRecord(record.shard, promised, commit_seq, checkpoint, log_start, last)
+    retired = record.retired or write.retired
+    return ReplicaRecord(record.shard, promised, commit_seq, checkpoint, log_start, last, retired)
 
 
 def _after_entries(shard: str, last: Position, entries: list[LogEntry]) -> Position:

@@ -140,6 +140,7 @@ class Words:
         return (
             f"Fenced {self.token(message.token)} store {message.incarnation} "
             f"last {position(message.last)} committed {position(message.committed)}"
+            f"{' retired' if message.retired else ''}"
         )
 
     @staticmethod

@@ -113,8 +113,8 @@ MUTATIONS = (
     Mutation(
         "a lost store votes in a takeover",
         f"{MANAGER}/takeover.py",
-        "if incarnations.get(node) == answer.incarnation}",
-        "if node in incarnations}",
+        "if incarnations.get(node) == answer.incarnation and not",
+        "if node in incarnations and not",
     ),
     Mutation(
         "a lost store counts for commits",
@@ -292,6 +292,13 @@ MUTATIONS = (
         f"{MANAGER}/outsiders.py",
         "                self._around.send(node, Retire(self._shard, record.token))\n",
         "",
+        "healing",
+    ),
+    Mutation(
+        "a tombstone votes in a takeover",
+        f"{MANAGER}/takeover.py",
+        " and not answer.retired\n",
+        "\n",
         "healing",
     ),
     Mutation(

@@ -19,6 +19,7 @@ from shadow_nodes.protocol.messages import LOG_START, Position, Token
 from shadow_nodes.storage import shard_state, transaction
 from shadow_nodes.storage.memory import MemoryStore
 from shadow_nodes.storage.sqlite import SqliteStore
+from shadow_nodes.storage.tables import StoredShard, seal, unseal_shard
 
 SHARDS = ["00000000000000aa/0", "00000000000000bb/0", "00000000000000bb/1"]
 
@@ -242,6 +243,24 @@ def test_a_shard_erased_and_written_in_one_write_begins_again(store: Store) -> N
     store.write([ShardWrite(A, entries=entries(1, 3), promised=Token(3, 3))])
     store.write([ShardWrite(A, erase=True), ShardWrite(A, promised=Token(9, 9))])
     assert store.recover() == [ReplicaRecord(A, Token(9, 9))]
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_that_a_replica_has_retired_is_remembered_until_the_shard_is_erased(kind: str, tmp_path: Path) -> None:
+    subject = Restartable(kind, tmp_path)
+    subject.store.write([ShardWrite(A, erase=True), ShardWrite(A, promised=Token(9, 9), retired=True)])
+    subject.store.write([ShardWrite(A, promised=Token(10, 1))])
+    subject.restart(cleanly=True)
+    assert subject.store.recover() == [ReplicaRecord(A, Token(10, 1), retired=True)]
+    subject.store.write([ShardWrite(A, erase=True), ShardWrite(A, promised=Token(11, 1))])
+    assert subject.store.recover() == [ReplicaRecord(A, Token(11, 1))]
+    subject.close()
+
+
+def test_a_shard_that_was_stored_before_replicas_could_be_retired_is_read() -> None:
+    stored = StoredShard(A, Token(1, 2), 3, Position(1, 3), Position(1, 3), Position(1, 3), 0, 0, [])
+    body = msgspec.msgpack.encode(msgspec.to_builtins(stored)[:-1])
+    assert unseal_shard(1, seal("shards", 1, body)) == stored
 
 
 def test_a_snapshot_stays_as_it_was_while_writes_go_on(store: Store) -> None:
