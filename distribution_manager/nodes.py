@@ -30,6 +30,7 @@ from distribution_manager.core.transactions import ABSENT, Compare, Put, Remove,
 from distribution_manager.driver import Driver
 from shadow_nodes.peer_http import PeerHttp
 from shadow_nodes.protocol.addresses import parse_peer
+from shadow_nodes.protocol.answers import decode_json
 from shadow_nodes.protocol.errors import ProtocolError, ShadowQError
 from shadow_nodes.protocol.joining import IDENTITY_PATH, Announcement, Identity
 
@@ -182,8 +183,8 @@ class Nodes:
             status, body = await self._peers.ask(address, "GET", IDENTITY_PATH, IDENTITY_SECONDS_MAX)
             reason = f"it answers {status}"
             if status == http.HTTPStatus.OK:
-                return msgspec.json.decode(body, type=Identity)
-        except (OSError, msgspec.MsgspecError) as error:
+                return decode_json(body, Identity)
+        except (OSError, ProtocolError) as error:
             reason = str(error)
         raise RefusedError(
             f"this manager cannot reach the node at {address} ({reason}): "

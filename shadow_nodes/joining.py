@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import msgspec
 
 from shadow_nodes.peer_http import PeerHttp
+from shadow_nodes.protocol.answers import decode_json
 from shadow_nodes.protocol.errors import ProtocolError
 from shadow_nodes.protocol.joining import JOIN_PATH, Announcement
 from shadow_nodes.resolve import Endpoint
@@ -112,6 +113,6 @@ class Joining:
 def _error_of(body: bytes) -> str:
     """What a manager's answer says, in one line; "" where it is not one of a manager."""
     try:
-        return " ".join(msgspec.json.decode(body, type=_Refusal).error.split())
-    except msgspec.MsgspecError:
+        return " ".join(decode_json(body, _Refusal).error.split())
+    except ProtocolError:
         return ""

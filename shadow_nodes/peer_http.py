@@ -10,8 +10,11 @@ import aiohttp
 
 from shadow_nodes.protocol.bearer import bearer_headers
 from shadow_nodes.protocol.errors import ProtocolError
+from shadow_nodes.protocol.limits import MIB
 from shadow_nodes.resolve import Endpoint, Resolver
 
+ANSWER_BYTES_MAX = 64 * MIB
+"""More than any page of a log, or a list of all queues, has."""
 _ERRORS = (aiohttp.ClientError, OSError, TimeoutError)
 
 
@@ -63,12 +66,25 @@ class PeerHttp:
         timeout = aiohttp.ClientTimeout(total=timeout_s)
         try:
             async with (
-                aiohttp.ClientSession(headers=self._headers, timeout=timeout) as session,
-                session.request(method, url, params=query, data=body or None, **security) as response,
+                aiohttp.ClientSession(headers=self._headers, timeout=timeout, auto_decompress=False) as session,
+                # a peer redirects nobody: whoever does would have this process ask, secret and all, what it likes
+                session.request(
+                    method, url, params=query, data=body or None, allow_redirects=False, **security
+                ) as response,
             ):
-                answer = response.status, await response.read()
+                answer = response.status, await _read(response)
         except _ERRORS as error:
             self.resolver.failed(endpoint)
             raise OSError(f"{endpoint.name}:{endpoint.port}: {error or type(error).__name__}") from error
         self.resolver.answered(endpoint)
         return answer
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """Raises OSError."""
+    body = bytearray()
+    async for part in response.content.iter_any():
+        body += part
+        if len(body) > ANSWER_BYTES_MAX:
+            raise OSError(f"it answers more than {ANSWER_BYTES_MAX} bytes")
+    return bytes(body)

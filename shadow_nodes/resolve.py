@@ -31,6 +31,8 @@ TTL_SECONDS_MIN = 1.0
 TTL_SECONDS_MAX = 300.0
 TTL_SECONDS_SYSTEM = 5.0
 """For answers of the system's resolver, which tells no TTL."""
+RECORDS_MAX = 64
+"""Of an answer; what it says beyond is passed over. Each may cost a question more, and tries to connect."""
 QUERY_SECONDS_MAX = 1.0
 QUERY_TRIES_MAX = 2
 FAILED_SECONDS = 30.0
@@ -206,7 +208,10 @@ class Resolver:
 
     async def _host_of_system(self, host: str) -> tuple[list[str], float]:
         """What is in /etc/hosts, or needs a search domain. Raises OSError."""
-        infos = await _getaddrinfo(host)
+        try:
+            infos = await _getaddrinfo(host)
+        except UnicodeError as error:
+            raise OSError(f"{host!r} is no host's name: {error}") from error
         return list(dict.fromkeys(str(info[4][0]) for info in infos)), TTL_SECONDS_SYSTEM
 
     async def _query(self, name: str, kind: str) -> tuple[list[Any], float]:
@@ -239,7 +244,7 @@ class Resolver:
         async with aiodns.DNSResolver(self._nameservers, timeout=QUERY_SECONDS_MAX, tries=QUERY_TRIES_MAX) as resolver:
             result = await resolver.query_dns(name, kind)
         records = [record.data for record in result.answer if record.type == _TYPES[kind]]
-        return records, min((record.ttl for record in result.answer), default=0.0)
+        return records[:RECORDS_MAX], min((record.ttl for record in result.answer), default=0.0)
 
 
 def _now() -> float:

@@ -18,6 +18,8 @@ from distribution_manager.core.metadata import QueueMetadata, ShardRecord
 from distribution_manager.core.placement import placements
 from distribution_manager.core.promotion import FOLLOW_WEIGHT_MIN, SCORE_MARGIN_MS
 from shadow_nodes.peer_http import PeerHttp
+from shadow_nodes.protocol.answers import decode_json
+from shadow_nodes.protocol.errors import ProtocolError
 
 REBALANCE_PATH = "/admin/rebalance"
 DEMAND_PATH = "/admin/demand"
@@ -97,6 +99,6 @@ class BalanceApi:
     async def _ask(self, address: str) -> Demands:
         try:
             status, body = await self._peers.ask(address, "GET", DEMAND_PATH, DEMAND_SECONDS_MAX)
-            return msgspec.json.decode(body, type=Demands) if status == http.HTTPStatus.OK else {}
-        except (OSError, msgspec.MsgspecError):
+            return decode_json(body, Demands) if status == http.HTTPStatus.OK else {}
+        except (OSError, ProtocolError):
             return {}

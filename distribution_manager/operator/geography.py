@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
-import msgspec
 from aiohttp import web
 
 from distribution_manager.core.atlas import Measured, median_way
@@ -17,6 +16,8 @@ from distribution_manager.core.manager import ManagerCore
 from distribution_manager.core.metadata import QueueMetadata, ShardRecord
 from distribution_manager.core.placement import NotEnoughRegionsError, Placement, Site, Wishes, placements, why_not
 from shadow_nodes.peer_http import PeerHttp
+from shadow_nodes.protocol.answers import decode_json
+from shadow_nodes.protocol.errors import ProtocolError
 
 CANDIDATES_SHOWN_MAX = 10
 OWNER_SECONDS_MAX = 3.0
@@ -104,8 +105,8 @@ class GeographyApi:
             status, body = await self._peers.ask(
                 owner.address, "GET", "/admin/explain", OWNER_SECONDS_MAX, query=parameters
             )
-            return msgspec.json.decode(body) if status == http.HTTPStatus.OK else None
-        except (OSError, msgspec.MsgspecError):
+            return decode_json(body, Row) if status == http.HTTPStatus.OK else None
+        except (OSError, ProtocolError):
             return None
 
     def _explained(self, queue: QueueMetadata, record: ShardRecord) -> Row:

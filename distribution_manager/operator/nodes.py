@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Protocol
 
-import msgspec
 from aiohttp import web
 
-from shadow_nodes.protocol.errors import OutcomeUnknownError, RejectedError, ShadowQError
+from shadow_nodes.protocol.answers import decode_json
+from shadow_nodes.protocol.errors import OutcomeUnknownError, ProtocolError, RejectedError, ShadowQError
 from shadow_nodes.protocol.joining import JOIN_PATH, Announcement
 
 FORGET_PATH = "/admin/forget"
@@ -32,8 +32,8 @@ class NodesApi:
 
     async def _join(self, request: web.Request) -> web.Response:
         try:
-            announcement = msgspec.json.decode(await request.read(), type=Announcement)
-        except msgspec.MsgspecError as error:
+            announcement = decode_json(await request.read(), Announcement)
+        except ProtocolError as error:
             return _refusal(400, f"that is no announcement of a node: {error}")
         return await _answered(self._registry.join(announcement))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Protocol
 
-import msgspec
 from aiohttp import web
 
 from distribution_manager.core import causes
@@ -13,7 +12,9 @@ from distribution_manager.core.manager import ManagerCore
 from distribution_manager.core.metadata import ShardRecord
 from distribution_manager.core.owner import Phase, ShardOwner
 from shadow_nodes.peer_http import PeerHttp
+from shadow_nodes.protocol.answers import decode_json
 from shadow_nodes.protocol.commands import ShardKey
+from shadow_nodes.protocol.errors import ProtocolError
 
 POLL_SECONDS = 0.02
 OWNER_POLLS_MAX = 250
@@ -91,8 +92,8 @@ class PromotionApi:
         parameters = {**request.query, "asked": "1"}
         try:
             _, body = await self._peers.ask(owner.address, "POST", "/admin/promote", WAIT_SECONDS_MAX, query=parameters)
-            return str(msgspec.json.decode(body, type=dict[str, Any]).get("error", ""))
-        except (OSError, msgspec.MsgspecError) as error:
+            return str(decode_json(body, dict[str, Any]).get("error", ""))
+        except (OSError, ProtocolError) as error:
             return f"the owner, {owner.manager}, does not answer: {error}"
 
     async def _arrival(self, shard: ShardKey, node: str, region: str) -> str:

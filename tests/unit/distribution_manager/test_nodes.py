@@ -25,7 +25,7 @@ from distribution_manager.core.metadata import (
 )
 from distribution_manager.core.transactions import KeyValue, Put, Transaction
 from distribution_manager.nodes import Nodes, RefusedError
-from shadow_nodes import resolve
+from shadow_nodes import peer_http, resolve
 from shadow_nodes.peer_http import PeerHttp
 from shadow_nodes.protocol.joining import IDENTITY_PATH, Announcement, Identity
 from shadow_nodes.resolve import Resolver
@@ -46,6 +46,8 @@ class Place:
     def __init__(self, identity: Identity | None) -> None:
         self.identity = identity
         self.address = ""
+        self.elsewhere = ""
+        self.garbage = b""
         self._runner: web.AppRunner | None = None
 
     async def open(self) -> None:
@@ -63,6 +65,10 @@ class Place:
     async def _answer(self, _: web.Request) -> web.Response:
         if self.identity is None:
             raise web.HTTPUnauthorized
+        if self.elsewhere:
+            raise web.HTTPFound(self.elsewhere)
+        if self.garbage:
+            return web.Response(body=self.garbage)
         return web.Response(body=msgspec.json.encode(self.identity))
 
 
@@ -156,10 +162,30 @@ async def test_what_is_refused(bench: Bench, place: Place, wrong: dict[str, Any]
     assert await bench.record() is None
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0:7600", "nowhere", "127.0.0.1:1"])
+@pytest.mark.parametrize("address", ["0.0.0.0:7600", "nowhere", "a..b:1", "127.0.0.1:1"])
 async def test_an_address_where_it_is_not(bench: Bench, address: str) -> None:
     with pytest.raises(RefusedError, match="advertise"):
         await bench.nodes.join(Announcement(identity=NODE, address=address))
+
+
+@pytest.mark.parametrize("garbage", [b'{"node":"\xff"}', b'{"x":' + b"[" * 100_000], ids=["no UTF-8", "deep"])
+async def test_what_is_there_need_not_be_a_node(bench: Bench, place: Place, garbage: bytes) -> None:
+    place.garbage = garbage
+    with pytest.raises(RefusedError, match="cannot reach the node"):
+        await bench.nodes.join(Announcement(identity=NODE, address=place.address))
+
+
+async def test_nobody_is_sent_elsewhere(bench: Bench, place: Place, second: Place) -> None:
+    """Or whoever joins could have a manager ask any address, any path."""
+    place.elsewhere = f"http://{second.address}{IDENTITY_PATH}"
+    with pytest.raises(RefusedError, match="it answers 302"):
+        await bench.nodes.join(Announcement(identity=NODE, address=place.address))
+
+
+async def test_an_answer_is_bounded(bench: Bench, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer_http, "ANSWER_BYTES_MAX", 20)
+    with pytest.raises(RefusedError, match="more than 20 bytes"):
+        await bench.nodes.join(Announcement(identity=NODE, address=place.address))
 
 
 async def test_another_secret(bench: Bench, place: Place) -> None:

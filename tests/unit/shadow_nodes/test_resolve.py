@@ -112,6 +112,19 @@ async def test_what_dns_does_not_know_the_system_may(resolver: Resolver, dns: Dn
     assert ("in-hosts-file", "A") in dns.questions
 
 
+@pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".test", "é" * 100], ids=["empty", "long", "not ASCII"])
+async def test_what_no_host_can_be_called(resolver: Resolver, host: str) -> None:
+    """As an SRV record, or a node that joins, may say it."""
+    with pytest.raises(OSError, match=r"is no host's name"):
+        await resolver.resolve(f"{host}:1")
+
+
+async def test_what_is_taken_of_an_answer_is_bounded(resolver: Resolver, dns: DnsServer) -> None:
+    for number in range(1, 101):
+        dns.a("n1.test", f"127.0.0.{number}")
+    assert len(await resolver.resolve("n1.test:1")) == resolve.RECORDS_MAX
+
+
 async def test_an_old_answer_is_better_than_none(resolver: Resolver, dns: DnsServer, monkeypatch: Any) -> None:
     async def nothing(*_: Any, **__: Any) -> list[Any]:
         raise socket.gaierror(-2, "Name or service not known")
