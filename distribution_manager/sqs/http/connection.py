@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 PIPELINED_MAX = 16
 """Requests that wait behind the one under way before reading pauses; those of the piece read last may exceed it."""
+PIECE_BYTES_MAX = 4096
+"""Parsed at a time. The smallest requests have 25 bytes, and take some 600 in memory while they wait."""
 LINGER_SECONDS = 5.0
 """How long a client that was refused may go on sending (and we on dropping it) before it is cut off. Cut off at once,
 it could lose the answer: closing a socket with unread data resets the connection."""
@@ -31,6 +33,8 @@ _TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 """Linux: how long sent data may stay unacknowledged, or a full window shut, before the connection is given up."""
 
 _log = logging.getLogger(__name__)
+
+assert PIECE_BYTES_MAX <= HEAD_BYTES_MAX, "the reader takes no more at a time"
 
 
 class _Turn(NamedTuple):
@@ -111,7 +115,7 @@ class Connection(asyncio.Protocol):
             return
         if self._unread:  # reading is paused, but TLS may have had more
             self._unread = memoryview(bytes(self._unread) + data)
-        elif len(data) > HEAD_BYTES_MAX:
+        elif len(data) > PIECE_BYTES_MAX:
             self._unread = memoryview(data)
         else:
             self._parse(data)
@@ -206,7 +210,7 @@ class Connection(asyncio.Protocol):
             if self._turns and self._running is None and not self._writing_paused:
                 self._take(self._turns.popleft())
             elif self._unread and len(self._turns) < PIPELINED_MAX:
-                piece, self._unread = self._unread[:HEAD_BYTES_MAX], self._unread[HEAD_BYTES_MAX:]
+                piece, self._unread = self._unread[:PIECE_BYTES_MAX], self._unread[PIECE_BYTES_MAX:]
                 self._parse(piece)
             else:
                 break

@@ -491,6 +491,20 @@ async def test_what_is_read_ahead_is_bounded(start: Start) -> None:
     await sending
 
 
+async def test_the_smallest_requests_that_wait_are_bounded_too(start: Start) -> None:
+    """They come in pieces, and the last piece's are all there before reading pauses."""
+    echo = Echo()
+    server = await start(echo)
+    _, writer = await server.connect()
+    writer.write(get("/held"))
+    await echo.started.wait()
+    smallest = b"GET / HTTP/1.1\r\nHost:\r\n\r\n"
+    writer.write(smallest * 20_000)
+    [connection] = server.server.connections
+    await until(lambda: connection.reading_paused)
+    assert connection.waiting < 200
+
+
 async def send_all(writer: asyncio.StreamWriter, data: bytes) -> None:
     writer.write(data)
     await writer.drain()
