@@ -23,6 +23,8 @@ from distribution_manager.operator.log_records import records
 from shadow_nodes.peer_http import PeerHttp
 
 Write = Callable[[Any], Awaitable[None]]
+DIGITS_MAX = 18
+"""Of a seq or a time: what nodes can be asked for has 63 bits."""
 
 
 class Range(msgspec.Struct, frozen=True):
@@ -43,7 +45,7 @@ async def locate(reader: LogReader, query: Mapping[str, str]) -> Range:
     numbers: dict[str, int] = {}
     for name in ("from", "to", "since_ms", "until_ms", "after_index"):
         text = query.get(name, "")
-        if text and not (text.isascii() and text.isdigit()):
+        if text and not (text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX):
             raise MistakeError(f"{name}: {text!r} is not a whole number")
         if text:
             numbers[name] = int(text)
