@@ -45,7 +45,7 @@ class WindowEntry(msgspec.Struct, frozen=True, gc=False):
 
 
 class Follower:
-    __slots__ = ("asked_ms", "incarnation", "matched", "next_seq", "node", "state", "told_commit")
+    __slots__ = ("asked_ms", "incarnation", "matched", "next_seq", "node", "source", "state", "told_commit")
 
     def __init__(self, node: str) -> None:
         self.node = node
@@ -56,6 +56,8 @@ class Follower:
         self.told_commit = 0
         self.asked_ms = 0
         """When a probe, a fence or a Learn was last sent: said again where nothing comes."""
+        self.source = ("", 0)
+        """The node that it was told to copy from last, and ``matched`` at that time."""
 
 
 def quorum(size: int) -> int:
@@ -197,11 +199,15 @@ class Replication:
         self._send_entries(follower)
 
     def _teach(self, follower: Follower) -> None:
+        """From whoever has most; another where nothing has come of that, as it may be out of the follower's reach."""
+        named, matched = follower.source
+        fruitless = named if matched == follower.matched else ""
         source = max(
             (other for other in self.followers.values() if other is not follower and self._usable(other)),
-            key=lambda other: (other.matched, -self._around.distance_ms(other.node)),
+            key=lambda other: (other.node != fruitless, other.matched, -self._around.distance_ms(other.node)),
             default=None,
         )
+        follower.source = (source.node if source is not None else "", follower.matched)
         address = source and self._around.address(source.node)
         follower.state = FollowerState.LEARNING
         if address:
