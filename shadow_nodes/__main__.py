@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _refuse(reason: str) -> int:
-    print(f"shadow_nodes: {reason}", file=sys.stderr)
+    print(f"shadowq node: {reason}", file=sys.stderr)
     return 1
 
 

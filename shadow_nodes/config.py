@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from shadow_nodes.protocol.addresses import Address, parse_address, parse_dns_servers, parse_peer, parse_peers
 from shadow_nodes.protocol.limits import LOG_RETAINED_BYTES_DEFAULT, MIB
@@ -160,9 +160,16 @@ class NodeSettings:
             raise ConfigError(f"{setting}: cannot be loaded: {error}") from error
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as the other commands of ``shadowq`` do."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
 def parse_arguments(arguments: Sequence[str]) -> NodeSettings:
     """Raises ConfigError; leaves the process for --help and for options that do not exist, as argparse does."""
-    parser = argparse.ArgumentParser(prog="shadow_nodes", description="A ShadowQ node: holds replicas of queues.")
+    parser = _Parser(prog="shadowq node", description="A ShadowQ node: holds replicas of queues.")
     for item in fields(NodeSettings):
         parser.add_argument(f"--{item.name.replace('_', '-')}", metavar="X", help=item.metadata["doc"])
     given = {name: text for name, text in vars(parser.parse_args(arguments)).items() if text is not None}

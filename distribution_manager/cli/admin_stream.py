@@ -34,11 +34,13 @@ class StreamEnded(ClusterError):
 
 
 class AdminStream:
-    def __init__(self, endpoints: Iterable[Endpoint], method: str, path: str) -> None:
+    """``unanswered``: what to say where no manager answers."""
+
+    def __init__(self, endpoints: Iterable[Endpoint], method: str, path: str, unanswered: str) -> None:
         self._endpoints = list(endpoints)
         self._method = method
         self._path = path
-        self._why = "no manager answers: see shadowq status"
+        self._why = unanswered
 
     def read(self, query: Record, go_on: Callable[[Record, Record], Record]) -> Iterator[Record]:
         """Every record, up to the "end" or "failed" one. ``go_on``: what to ask next after each record.

@@ -26,7 +26,8 @@ def add_commands(commands: Any) -> None:
 
 def run_restart(options: argparse.Namespace) -> int:
     cluster = LocalCluster.attach(options.data)
-    for name in options.names:
+    names = [cluster.member(name).name for name in options.names]
+    for name in names:
         cluster.restart(name)
         print(f"{name} is ready, process {cluster.pids[name]}")
     return 0

@@ -59,9 +59,11 @@ def run_log(options: argparse.Namespace) -> int:
     """Listing goes on with another manager where one dies, without saying an entry twice."""
     query = _range(options) | {"queue": options.queue}
     query |= {name: "1" for name in ("follow", "bodies") if getattr(options, name)}
+    listed = False
     try:
-        for record in AdminStream(_endpoints(options), "GET", "/admin/log").read(query, _go_on_listing):
+        for record in _ask(options, "GET", "/admin/log").read(query, _go_on_listing):
             if record["type"] == "operation":
+                listed = True
                 print(json.dumps(record) if options.json else _line(record), flush=options.follow)
             elif record["type"] == "notice":
                 print(f"shadowq: {record['text']}", file=sys.stderr)
@@ -70,6 +72,8 @@ def run_log(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         if not options.follow:
             raise
+    if not listed:
+        print(f"shadowq: the log of {options.queue} has nothing in this range", file=sys.stderr)
     return 0
 
 
@@ -139,7 +143,7 @@ def run_replay(options: argparse.Namespace) -> int:
     done: Record = {}
     whole = not options.resume
     try:
-        for record in AdminStream(_endpoints(options), "POST", "/admin/replay").read(query, _go_on_replaying):
+        for record in _ask(options, "POST", "/admin/replay").read(query, _go_on_replaying):
             if record["type"] == "notice":
                 bar.say(record["text"])
             elif record["type"] == "replay":
@@ -210,13 +214,20 @@ class _Bar:
 # --- arguments -----------------------------------------------------------------------------------------------------
 
 
+def _ask(options: argparse.Namespace, method: str, path: str) -> AdminStream:
+    look = f"look at {options.manager}" if options.manager else f"see shadowq status --data {options.data}"
+    return AdminStream(_endpoints(options), method, path, f"no manager answers: {look}")
+
+
 def _endpoints(options: argparse.Namespace) -> Iterator[Endpoint]:
     """Managers to ask, one after another, as they are when one is needed."""
     if options.manager:
         try:
             secret = options.secret_file.read_text().strip() if options.secret_file else ""
         except OSError as error:
-            raise ClusterError(f"--secret-file: {error}") from error
+            raise ClusterError(
+                f"--secret-file: {options.secret_file} cannot be read ({error.strerror}): name another file"
+            ) from error
         for address in options.manager.split(","):
             host, _, port = address.strip().rpartition(":")
             if not host or not port.isdigit():
@@ -231,15 +242,19 @@ def _endpoints(options: argparse.Namespace) -> Iterator[Endpoint]:
 
 
 def _range(options: argparse.Namespace) -> Record:
+    """Raises ClusterError for one that can hold nothing."""
+    if None not in (options.first, options.last) and options.first > options.last:
+        raise ClusterError(f"--from {options.first} comes after --to {options.last}: swap them")
+    if None not in (options.since, options.until) and options.since > options.until:
+        raise ClusterError("--since is later than --until: swap them")
     found = {"from": options.first, "to": options.last, "since_ms": options.since, "until_ms": options.until}
     return {name: value for name, value in found.items() if value is not None}
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError(text)
-    return value
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
 
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -249,5 +264,10 @@ def _time(text: str) -> int:
     """Unix milliseconds: of a time, UTC unless it says otherwise, or of so long ago."""
     if text[-1:] in _UNITS and text[:-1].isdigit():
         return int((time.time() - int(text[:-1]) * _UNITS[text[-1]]) * 1000)
-    moment = datetime.fromisoformat(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no time: write 2026-01-31T12:00:00Z, or 90s, 15m, 2h, 1d for so long ago"
+        ) from None
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

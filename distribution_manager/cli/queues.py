@@ -52,7 +52,7 @@ def run_drain(options: argparse.Namespace) -> int:
         left = [state["primaries"], state["owners"]]
         if left != seen:
             seen, changed = left, time.monotonic()
-            print(f"{options.name}: primaries of {len(left[0])} queues, owners of {len(left[1])} to move", flush=True)
+            print(f"{options.name}: primaries to move: {len(left[0])}, owners to move: {len(left[1])}", flush=True)
         if time.monotonic() - changed > DRAIN_STALLED_S:
             names = _named(sorted({*left[0], *left[1]}))
             return fail(f"{options.name} is not drained: {names} can be moved nowhere; nothing else will come to it")
@@ -64,12 +64,12 @@ def run_drain(options: argparse.Namespace) -> int:
 
 def _say_whether_safe(name: str, state: dict[str, Any]) -> int:
     if state["safe"]:
-        print(f"{name} is drained, and safe to stop: its {state['replicas']} replicas are shadows")
+        print(f"{name} is drained, and safe to stop: replicas that stay there as shadows: {state['replicas']}")
         return 0
     queues = state["without_quorum"]
     return fail(
-        f"{name} is drained, but not safe to stop: {len(queues)} queues would have no quorum without it "
-        f"({_named(queues)}): start the nodes that are down first"
+        f"{name} is drained, but not safe to stop: queues that would have no quorum without it: {len(queues)} "
+        f"({_named(queues)}); start the nodes that are down first"
     )
 
 
@@ -82,7 +82,7 @@ def run_rebalance(options: argparse.Namespace) -> int:
     if options.dry_run:
         for step in steps:
             print(f"{step['queue']}: from {step['node']} to {step['to']}: {step['why']}")
-        print(f"{len(steps)} queues would be moved")
+        print(f"queues that would be moved: {len(steps)}")
         return 0
 
     def move(step: dict[str, str]) -> str:
@@ -95,7 +95,7 @@ def run_rebalance(options: argparse.Namespace) -> int:
 
     with ThreadPoolExecutor(REBALANCE_AT_ONCE) as pool:
         errors = [error for error in pool.map(move, steps) if error]
-    print(f"{len(steps) - len(errors)} of {len(steps)} queues were moved")
+    print(f"queues moved: {len(steps) - len(errors)} of {len(steps)}")
     return fail(errors[0]) if errors else 0
 
 

@@ -277,20 +277,17 @@ class LocalCluster:
 
     def kill(self, *names: str) -> None:
         """kill -9, all before any is waited for. Raises ClusterError if one is not running."""
-        for name in names:
-            self._signal(name, signal.SIGKILL)
+        self._signal_all(names, signal.SIGKILL)
         if not self._wait_stopped(names, KILL_TIMEOUT_S):
             raise ClusterError(f"{', '.join(names)}: still there {KILL_TIMEOUT_S:.0f} s after SIGKILL")
 
     def freeze(self, *names: str) -> None:
         """SIGSTOP. Raises ClusterError if one is not running."""
-        for name in names:
-            self._signal(name, signal.SIGSTOP)
+        self._signal_all(names, signal.SIGSTOP)
 
     def resume(self, *names: str) -> None:
         """SIGCONT. Raises ClusterError if one is not running."""
-        for name in names:
-            self._signal(name, signal.SIGCONT)
+        self._signal_all(names, signal.SIGCONT)
 
     # waiting and watching
 
@@ -444,6 +441,11 @@ class LocalCluster:
         for name in names:
             if name in self._children:
                 self._children[name].wait(KILL_TIMEOUT_S)
+
+    def _signal_all(self, names: Iterable[str], number: signal.Signals) -> None:
+        """A name that is none of ours is found before anything is done to the others. Raises ClusterError."""
+        for member in [self.member(name) for name in names]:
+            self._signal(member.name, number)
 
     def _signal(self, name: str, number: signal.Signals) -> None:
         if not send_signal(self.member(name).process, number):

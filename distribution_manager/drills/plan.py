@@ -36,6 +36,8 @@ def plan(stored: ClusterState | None, regions: Sequence[str] | None, port: int |
 
 def add_region(state: ClusterState, region: str) -> list[str]:
     """Adds a node and a manager in a new region; their names. Raises ClusterError."""
+    if region in state.regions:
+        raise ClusterError(f"{region} is in this cluster already: choose another name")
     _check_regions([*state.regions, region])
     taken = frozenset(port for member in state.members.values() for port in member.ports.values())
     next_port = max(member.ports["client"] for member in state.members.values() if member.kind == "manager") + 1

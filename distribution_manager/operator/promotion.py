@@ -109,7 +109,10 @@ class PromotionApi:
                         return ""
                     await asyncio.sleep(POLL_SECONDS)
         except TimeoutError:
-            return f"{node} did not become primary in time: it lags, or changes meanwhile; the queue goes on as it was"
+            return (
+                f"{node} did not become primary in time: it lags, changes meanwhile, or etcd does not answer; "
+                "the queue goes on as it was"
+            )
 
 
 def _refusal(status: int, error: str) -> web.Response:

@@ -60,7 +60,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 PLACES = {ALLOWED_REGIONS: REGIONS_MAX, PREFERRED_PRIMARY_REGION: 1}
 """How many regions each may name."""
-REMOVABLE = frozenset({"KmsMasterKeyId", "Policy", "RedriveAllowPolicy", "RedrivePolicy"}) | frozenset(PLACES)
+THRESHOLDS = frozenset(
+    {PROMOTION_ACK_LATENCY_MS, PROMOTION_CPU_PERCENT, PROMOTION_DISK_FREE_PERCENT, PROMOTION_MESSAGE_RATE}
+)
+REMOVABLE = (
+    frozenset({"KmsMasterKeyId", "Policy", "RedriveAllowPolicy", "RedrivePolicy"}) | frozenset(PLACES) | THRESHOLDS
+)
 """Setting these to the empty string takes them away."""
 SETTABLE = frozenset(NUMBERS) | frozenset(CHOICES) | REMOVABLE
 FIFO_ONLY = frozenset({"ContentBasedDeduplication", "DeduplicationScope", "FifoQueue", "FifoThroughputLimit"})
@@ -81,7 +86,9 @@ def checked(given: Scalars, *, fifo: bool) -> dict[str, str]:
         if raw is None:
             continue
         text = _as_text(raw)
-        if name in NUMBERS:
+        if name in THRESHOLDS and not text:
+            pass  # the managers' defaults count again
+        elif name in NUMBERS:
             text = _number(name, text)
         elif name in CHOICES:
             text = _choice(name, text)
@@ -258,4 +265,4 @@ _TEXT_CHECKS = {
     "RedriveAllowPolicy": _check_redrive_allow_policy,
     "RedrivePolicy": _check_redrive_policy,
 }
-assert _TEXT_CHECKS.keys() | PLACES.keys() == REMOVABLE
+assert _TEXT_CHECKS.keys() | PLACES.keys() | THRESHOLDS == REMOVABLE

@@ -13,9 +13,18 @@ from distribution_manager.sqs import attributes as rules
 from distribution_manager.sqs import errors
 from distribution_manager.sqs.errors import SqsError, invalid_parameter
 
+TAG_PREFIX = "shadowq:"
+"""Of the tags that set attributes, and of no others."""
+
 
 def attributes_in(tags: Mapping[str, str]) -> dict[str, str]:
-    """The attributes that a queue's tags set; "" for those that they take away. Raises SqsError, naming the tag."""
+    """The attributes that a queue's tags set; "" for those that they take away. Raises SqsError, naming the tag.
+
+    A tag that only looks like ours is refused: it would be taken for a wish, and do nothing.
+    """
+    for tag in tags:
+        if tag.startswith(TAG_PREFIX) and tag not in meaning.TAGS:
+            raise invalid_parameter(f"There is no tag {tag}; there are {', '.join(meaning.TAGS)}.")
     found: dict[str, str] = {}
     for tag, name in meaning.TAGS.items():
         if tag in tags:

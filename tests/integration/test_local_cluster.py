@@ -155,7 +155,10 @@ def test_detached_life(detached: Path) -> None:
     pids = cluster.pids
     assert all(pids.values())
     assert_one_line(shadowq("up", "--data", detached), "is already running (5 of 5 processes)")
-    assert_one_line(shadowq("restart", "nobody", "--data", detached), "none of this cluster's processes")
+    for command in ("restart", "kill"):
+        slip = shadowq(command, "manager-r1", "nobody", "--data", detached)
+        assert_one_line(slip, "'nobody' is none of this cluster's processes")
+        assert LocalCluster.attach(detached).pids == pids, "nothing is done to the others either"
 
     assert shadowq("kill", "manager-r2", "etcd", "--data", detached).returncode == 0
     report = json.loads(shadowq("status", "--json", "--data", detached).stdout)

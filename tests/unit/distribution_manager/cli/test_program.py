@@ -35,6 +35,10 @@ def test_defaults() -> None:
         (["fly"], "invalid choice"),
         (["up", "--port", "many"], "--port"),
         (["restart"], "NAME"),
+        (["log", "q", "--since", "yesterday"], "'yesterday' is no time: write 2026-"),
+        (["log", "q", "--until", ""], "'' is no time"),
+        (["log", "q", "--from", "0"], "'0' is not a whole number from 1 on"),
+        (["replay", "q", "--into", "r", "--rate", "fast"], "'fast' is not a whole number from 1 on"),
     ],
 )
 def test_misuse_is_one_line(arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,6 +49,26 @@ def test_misuse_is_one_line(arguments: list[str], text: str, capsys: pytest.Capt
     assert len(error.strip().splitlines()) == 1
     assert text in error
     assert "--help" in error
+
+
+@pytest.mark.parametrize(
+    ("bounds", "text"),
+    [
+        (["--from", "5", "--to", "2"], "--from 5 comes after --to 2"),
+        (["--since", "1h", "--until", "2h"], "--since is later than --until"),
+    ],
+)
+def test_a_range_that_can_hold_nothing(bounds: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["log", "q"], ["replay", "q", "--into", "r"]):
+        assert cli.main([*command, *bounds]) == FAILED
+        assert text in capsys.readouterr().err
+
+
+def test_a_node_s_misuse_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        parse_arguments(["--bogus", "3"])
+    assert raised.value.code == MISUSED
+    assert capsys.readouterr().err == "shadowq node: unrecognized arguments: --bogus 3 (see shadowq node --help)\n"
 
 
 def test_a_wrong_manager_setting_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,7 +116,7 @@ def test_a_region_more() -> None:
     assert manager[manager.index("--nodes") + 1] == "", "its node joins by itself"
 
 
-@pytest.mark.parametrize(("region", "text"), [("a", "different names"), ("a b", "not a region's name")])
+@pytest.mark.parametrize(("region", "text"), [("a", "is in this cluster already"), ("a b", "not a region's name")])
 def test_a_region_refused(region: str, text: str) -> None:
     state = plan(None, ["a", "b"], 9324)
     with pytest.raises(ClusterError, match=text):

@@ -273,9 +273,53 @@ def test_wishes_of_placement_as_tags(sqs: Any) -> None:
     assert attributes(sqs, both, "PreferredPrimaryRegion") == {"PreferredPrimaryRegion": "a"}
 
 
+THRESHOLDS = {
+    "PromotionMessageRate": "300",
+    "PromotionAckLatencyMs": "150",
+    "PromotionCpuPercent": "60",
+    "PromotionDiskFreePercent": "20",
+}
+
+
+def test_thresholds_of_promotion(sqs: Any) -> None:
+    url = sqs.create_queue(QueueName="a", Attributes=THRESHOLDS)["QueueUrl"]
+    assert attributes(sqs, url, *THRESHOLDS) == THRESHOLDS
+    changed = {"PromotionMessageRate": "0", "PromotionCpuPercent": ""}
+    sqs.set_queue_attributes(QueueUrl=url, Attributes=changed)
+    kept = {"PromotionMessageRate": "0", "PromotionAckLatencyMs": "150", "PromotionDiskFreePercent": "20"}
+    assert attributes(sqs, url, *THRESHOLDS) == kept
+
+
+def test_thresholds_of_promotion_as_tags(sqs: Any) -> None:
+    tags = {tag: THRESHOLDS[name] for tag, name in TAGS.items() if name in THRESHOLDS}
+    assert len(tags) == len(THRESHOLDS)
+    url = sqs.create_queue(QueueName="a", tags=tags)["QueueUrl"]
+    assert attributes(sqs, url, *THRESHOLDS) == THRESHOLDS
+    sqs.tag_queue(QueueUrl=url, Tags={"shadowq:promotion-message-rate": "0", "shadowq:promotion-cpu-percent": ""})
+    changed = {"PromotionMessageRate": "0", "PromotionAckLatencyMs": "150", "PromotionDiskFreePercent": "20"}
+    assert attributes(sqs, url, *THRESHOLDS) == changed
+    sqs.untag_queue(QueueUrl=url, TagKeys=list(tags))
+    assert attributes(sqs, url, *THRESHOLDS) == {}
+
+
+def test_tags_that_only_look_like_ours_are_refused(sqs: Any, url: str) -> None:
+    slip = {"shadowq:shadowfactor": "4"}
+    for operation, parameters in (
+        (sqs.create_queue, {"QueueName": "other", "tags": slip}),
+        (sqs.tag_queue, {"QueueUrl": url, "Tags": slip}),
+    ):
+        code, message = refused(operation, **parameters)
+        assert code.startswith("Invalid")
+        assert "There is no tag shadowq:shadowfactor; there are shadowq:shadow-factor, " in message
+
+
 @pytest.mark.parametrize(
     ("wishes", "reason"),
     [
+        ({"PromotionMessageRate": "-1"}, "Must be an integer from 0 to 1000000"),
+        ({"PromotionAckLatencyMs": "60001"}, "Must be an integer from 0 to 60000"),
+        ({"PromotionCpuPercent": "100"}, "Must be an integer from 0 to 99"),
+        ({"PromotionDiskFreePercent": "half"}, "Must be an integer from 0 to 99"),
         ({"AllowedRegions": "a,b,e"}, "No node is in e; there are nodes in a, b, c, d"),
         ({"PreferredPrimaryRegion": "e"}, "No node is in e"),
         ({"PreferredPrimaryRegion": "a,b"}, "names 2 regions, and the maximum is 1"),
