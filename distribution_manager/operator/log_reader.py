@@ -73,7 +73,7 @@ class LogReader:
         found = await asyncio.gather(*(self._ask(node, after_seq, since_ms) for node in self._nodes()))
         pages = [page for page in found if page is not None]
         if not pages:
-            raise LogError("no node that holds a replica of the queue answers: see shadowq status")
+            raise LogError("no node gives its log: nothing was done to it yet, or they are down: see shadowq status")
         widest = min(pages, key=lambda page: page.begins.seq)
         return Extent(widest.begins.seq, max(page.committed_seq for page in pages), widest.after_seq)
 
