@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import http
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -12,12 +10,8 @@ import msgspec
 
 from distribution_manager.cli.arguments import add_local_command
 from distribution_manager.core.placement import FAILOVER_SHARE
-from distribution_manager.drills import probes
 from distribution_manager.drills.local import LocalCluster
-from distribution_manager.drills.state import ClusterError, read_secret
 from distribution_manager.drills.status import table
-
-ASK_TIMEOUT_S = 5.0
 
 Row = dict[str, Any]
 
@@ -34,32 +28,21 @@ def add_commands(commands: Any) -> None:
 
 
 def run_latency(options: argparse.Namespace) -> int:
-    return _show(_ask(options.data, "/admin/latency"), options, lambda report: latency_text(report, all_=options.all))
+    return _show(
+        LocalCluster.attach(options.data).ask_any("/admin/latency"),
+        options,
+        lambda report: latency_text(report, all_=options.all),
+    )
 
 
 def run_explain(options: argparse.Namespace) -> int:
     path = f"/admin/explain?{urlencode({'queue': options.queue})}"
-    return _show(_ask(options.data, path), options, explain_text)
+    return _show(LocalCluster.attach(options.data).ask_any(path), options, explain_text)
 
 
 def _show(report: Row, options: argparse.Namespace, render: Any) -> int:
     print(msgspec.json.format(msgspec.json.encode(report), indent=2).decode() if options.json else render(report))
     return 0
-
-
-def _ask(data: Path, path: str) -> Row:
-    """Any manager's answer. Raises ClusterError."""
-    cluster = LocalCluster.attach(data)
-    for member in cluster.state.members.values():
-        if member.kind != "manager":
-            continue
-        answer = probes.get(member.ports["link"], path, ASK_TIMEOUT_S, read_secret(cluster.data_dir))
-        if answer is not None:
-            report: Row = msgspec.json.decode(answer[1], type=dict)
-            if answer[0] != http.HTTPStatus.OK:
-                raise ClusterError(str(report.get("error", answer[0])))
-            return report
-    raise ClusterError(f"no manager answers: see shadowq status --data {data}")
 
 
 # --- latency -------------------------------------------------------------------------------------------------------

@@ -157,36 +157,31 @@ class LocalCluster:
 
     def look_at_drain(self, name: str) -> dict[str, Any]:
         """How far the draining is: core/draining.py's Drained. Raises ClusterError."""
-        return self._get(f"/admin/drain?{urlencode({'name': name})}")
+        return self.ask_any(f"/admin/drain?{urlencode({'name': name})}")
 
     def rebalancing(self) -> list[dict[str, str]]:
         """The promotions that would spread primaries: core/balance.py's steps. Raises ClusterError."""
-        steps: list[dict[str, str]] = self._get("/admin/rebalance")["steps"]
+        steps: list[dict[str, str]] = self.ask_any("/admin/rebalance")["steps"]
         return steps
-
-    def _get(self, path: str) -> dict[str, Any]:
-        """What the first manager that answers says. Raises ClusterError."""
-        for name in (name for name in self.names if self.member(name).kind == "manager"):
-            answer = self.ask(name, path, ADMIN_TIMEOUT_S)
-            if answer is not None:
-                return dict(answer)
-        raise ClusterError(f"no manager answers: start the cluster with: shadowq up --data {self.data_dir}")
 
     def forget(self, node: str) -> None:
         """Takes away the record of a node that is gone for good. Raises ClusterError, saying why not."""
         self._post(f"/admin/forget?{urlencode({'node': node})}", f"{node} is not forgotten")
 
     def _post(self, path: str, failed: str) -> dict[str, Any]:
-        """What the first manager that answers says. Raises ClusterError."""
+        return self.ask_any(path, method="POST", failed=f"{failed}: ")
+
+    def ask_any(self, path: str, *, method: str = "GET", failed: str = "") -> dict[str, Any]:
+        """The JSON that the first manager that answers says. Raises ClusterError, with its reason where it refuses."""
         secret = read_secret(self.data_dir)
         for name in (name for name in self.names if self.member(name).kind == "manager"):
-            answer = probes.post_json(self.member(name).ports["link"], path, ADMIN_TIMEOUT_S, secret)
+            answer = probes.ask_json(self.member(name).ports["link"], path, ADMIN_TIMEOUT_S, secret, method)
             if answer is not None:
                 status, body = answer
                 if status != http.HTTPStatus.OK:
-                    raise ClusterError(f"{failed}: {body['error']}")
-                return dict(body)
-        raise ClusterError(f"no manager answers: start the cluster with: shadowq up --data {self.data_dir}")
+                    raise ClusterError(f"{failed}{body.get('error', status)}")
+                return body
+        raise ClusterError(f"no manager answers: see shadowq status --data {self.data_dir}")
 
     def _links(self, manager: str, node: str) -> bool:
         """Whether the manager is linked with the node."""

@@ -46,13 +46,15 @@ def get_json(port: int, path: str, timeout_s: float = PROBE_TIMEOUT_S, secret: s
         return None
 
 
-def post_json(port: int, path: str, timeout_s: float, secret: str = "") -> tuple[int, Any] | None:
-    """Status and JSON of a POST without a body; None when there is no such answer."""
-    answer = get(port, path, timeout_s, secret, method="POST")
+def ask_json(
+    port: int, path: str, timeout_s: float, secret: str = "", method: str = "GET"
+) -> tuple[int, dict[str, Any]] | None:
+    """Status and JSON object of an answer; None when there is no such answer."""
+    answer = get(port, path, timeout_s, secret, method)
     if answer is None:
         return None
     try:
-        return answer[0], msgspec.json.decode(answer[1])
+        return answer[0], msgspec.json.decode(answer[1], type=dict[str, Any])
     except msgspec.DecodeError:
         return None
 

@@ -10,6 +10,7 @@ import msgspec
 from distribution_manager.core.metadata import QueueMetadata
 from distribution_manager.sqs import attributes as rules
 from distribution_manager.sqs import errors
+from distribution_manager.sqs.access.policy import ACTIONS
 from distribution_manager.sqs.backend import ChangedMeanwhile, Unavailable
 from distribution_manager.sqs.errors import SqsError, invalid_parameter, invalid_value, missing_parameter
 from distribution_manager.sqs.models import (
@@ -30,28 +31,9 @@ TAG_VALUE_CHARACTERS_MAX = 256
 PERMISSION_ACTIONS_MAX = 7
 POLICY_ATTEMPTS_MAX = 16
 LABEL_CHARACTERS_MAX = 80
-PERMISSION_ACTIONS = frozenset(
-    {
-        "*",
-        "AddPermission",
-        "ChangeMessageVisibility",
-        "CreateQueue",
-        "DeleteMessage",
-        "DeleteQueue",
-        "GetQueueAttributes",
-        "GetQueueUrl",
-        "ListDeadLetterSourceQueues",
-        "ListQueueTags",
-        "ListQueues",
-        "PurgeQueue",
-        "ReceiveMessage",
-        "RemovePermission",
-        "SendMessage",
-        "SetQueueAttributes",
-        "TagQueue",
-        "UntagQueue",
-    }
-)
+MOVE_TASKS = frozenset({"CancelMessageMoveTask", "ListMessageMoveTasks", "StartMessageMoveTask"})
+PERMISSION_ACTIONS = ACTIONS - MOVE_TASKS | {"*"}
+"""AddPermission knows of no move tasks; a Policy may name them."""
 
 # --- tags ----------------------------------------------------------------------------------------------------------
 
