@@ -108,9 +108,10 @@ class Replication:
         return self.window[index].position if 0 <= index < len(self.window) else None
 
     def _trim(self) -> None:
-        followers = self.followers.values()
-        needed = min((follower.matched for follower in followers), default=self.commit_seq)
-        bytes_max = min((_KEPT_BYTES_MAX.get(f.state, WINDOW_BYTES_MAX) for f in followers), default=WINDOW_BYTES_MAX)
+        needed, bytes_max = self.commit_seq, WINDOW_BYTES_MAX
+        for follower in self.followers.values():
+            needed = min(needed, follower.matched)
+            bytes_max = min(bytes_max, _KEPT_BYTES_MAX.get(follower.state, WINDOW_BYTES_MAX))
         window = self.window
         while window and window[0].position.seq <= self.commit_seq:
             if window[0].position.seq > needed and self.window_bytes <= bytes_max:
@@ -244,8 +245,8 @@ class Replication:
         return True
 
     def _held_by_quorum(self, voters: tuple[Replica, ...]) -> int:
-        held = sorted((self._matched(replica) for replica in voters), reverse=True)
-        return held[quorum(len(held)) - 1]
+        held = sorted([self._matched(replica) for replica in voters])
+        return held[len(held) - quorum(len(held))]
 
     def holds(self, voters: tuple[Replica, ...]) -> bool:
         """Whether a quorum of this set holds everything committed, so that it may come into force."""
@@ -320,10 +321,11 @@ class Replication:
 
     @property
     def commit_untold(self) -> bool:
-        return any(
-            follower.told_commit < self.known_committed and follower.state is FollowerState.STREAMING
-            for follower in self.followers.values()
-        )
+        known = self.known_committed
+        for follower in self.followers.values():  # a loop: this is asked at every flush
+            if follower.told_commit < known and follower.state is FollowerState.STREAMING:
+                return True
+        return False
 
     def retry(self) -> bool:
         """Says again what was not answered in time. Returns whether anything is still open."""
@@ -347,7 +349,10 @@ class Replication:
 
     @property
     def all_keep_up(self) -> bool:
-        return all(follower.state is FollowerState.STREAMING for follower in self.followers.values())
+        for follower in self.followers.values():  # noqa: SIM110 - a loop: this is asked at every flush
+            if follower.state is not FollowerState.STREAMING:
+                return False
+        return True
 
     def current_voters(self) -> list[Follower]:
         """Voters of the newest set that are linked, fenced and hold everything that is committed, nearest first."""
