@@ -11,6 +11,8 @@ from collections.abc import Sequence
 View = tuple[int, int]
 """(least, greatest) of what may have to be added to our monotonic clock to have that clock's time, in milliseconds."""
 
+CLOCKS_MIN = 3
+"""Of two clocks that differ nobody can tell which is wrong."""
 DRIFT_PER_MS = 1 / 500
 """Two clocks come apart by no more than this: a view that is a second old is 2 ms wider."""
 
@@ -28,13 +30,18 @@ class ClockWatch:
         What does not fit with what was known is believed: the clock has been set.
         """
         least, greatest = clock_ms - now_ms, clock_ms - asked_ms
-        if self._view is not None:
-            drift_ms = int((now_ms - self._seen_ms) * DRIFT_PER_MS) + 1
-            known = max(least, self._view[0] - drift_ms), min(greatest, self._view[1] + drift_ms)
-            if known[0] <= known[1]:
-                least, greatest = known
+        known = self.view(now_ms)
+        if known is not None and max(least, known[0]) <= min(greatest, known[1]):
+            least, greatest = max(least, known[0]), min(greatest, known[1])
         self._view, self._seen_ms = (least, greatest), now_ms
         return self._view
+
+    def view(self, now_ms: int) -> View | None:
+        """What is known of it by now; None where it was never heard."""
+        if self._view is None:
+            return None
+        drift_ms = int((now_ms - self._seen_ms) * DRIFT_PER_MS) + 1
+        return self._view[0] - drift_ms, self._view[1] + drift_ms
 
 
 def agreed_offset(views: Sequence[View], own_ms: int) -> int:

@@ -511,6 +511,11 @@ class ManagerCore:
     def clock_view(self, node: str, clock_ms: int, asked_ms: int) -> View:
         return self._clocks.setdefault(node, ClockWatch()).heard(clock_ms, asked_ms, self.now.monotonic_ms)
 
+    def clock_views(self) -> dict[str, View]:
+        linked = {node: self._clocks[node] for node in self.liveness.nodes if node in self._clocks}
+        views = ((node, clock.view(self.now.monotonic_ms)) for node, clock in linked.items())
+        return {node: view for node, view in views if view is not None}
+
     def patience_ms(self, node: str, base_ms: int) -> int:
         link = self.liveness.nodes.get(node)
         return base_ms if link is None else base_ms + int(PATIENCE_ROUND_TRIPS * link.round_trip.smoothed_ms)

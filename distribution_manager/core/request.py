@@ -120,6 +120,9 @@ class Surroundings(Protocol):
     def clock_view(self, node: str, clock_ms: int, asked_ms: int) -> View:
         """A node that was asked at ``asked_ms``, monotonic, has just said that it is ``clock_ms`` by its clock."""
 
+    def clock_views(self) -> dict[str, View]:
+        """The clocks of all linked nodes."""
+
     def patience_ms(self, node: str, base_ms: int) -> int:
         """How long to wait for a node's answer: ``base_ms`` and a few of its round trips."""
 

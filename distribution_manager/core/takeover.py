@@ -17,7 +17,7 @@ import enum
 
 import msgspec
 
-from distribution_manager.core.clocks import View, agreed_offset
+from distribution_manager.core.clocks import CLOCKS_MIN, View, agreed_offset
 from distribution_manager.core.limits import TAKEOVER_RETRY_MS
 from distribution_manager.core.metadata import Owner, ShardRecord, decode_record, encode_record, record_key
 from distribution_manager.core.replication import WindowEntry, quorum
@@ -274,14 +274,16 @@ class Takeover:
                 self._begin_fence()
 
     def clock_offset_ms(self) -> int:
-        """What to add to our monotonic clock to have Unix time: what most of the replicas' clocks allow, with our own
-        clock's view where those are fewer than three: it may well be wrong together with that of our region's node.
+        """What to add to our monotonic clock to have Unix time: what most of the replicas' clocks allow.
+
+        Where those are fewer than three, most of all clocks that we know, our own among them: it may well be wrong
+        together with that of our region's node.
         """
         own_ms = self._own_offset_ms()
-        views = list(self._clock_views.values())
-        if len(views) < 3:
-            views.append((own_ms, own_ms))
-        return agreed_offset(views, own_ms)
+        views = dict(self._clock_views)
+        if len(views) < CLOCKS_MIN:
+            views = {**self._around.clock_views(), **views, "": (own_ms, own_ms)}
+        return agreed_offset(list(views.values()), own_ms)
 
     def _own_offset_ms(self) -> int:
         return self._around.now.clock_ms - self._around.now.monotonic_ms

@@ -133,6 +133,9 @@ class Watch:
                 held += 1
                 continue
             state = node.store._shards.get(shard)
+            if state is not None and state.record.retired and state.record.promised > replication.token:
+                held += 1  # it did when it said so; a later owner has let it go, and this one hears of it late
+                continue
             if state is None or state.record.last.seq < seq:
                 continue
             if seq <= state.record.log_start.seq or state.position_at(seq).epoch == replication.token.epoch:

@@ -54,7 +54,7 @@ class Writers:
         await asyncio.gather(*self._tasks)
 
 
-async def test_killed_and_restarted_under_load(bench: Bench) -> None:
+async def test_killed_and_restarted_under_load(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     etcd = bench.etcd()
     await etcd.start()
     coordination = await bench.connect(etcd.endpoint)
@@ -72,6 +72,11 @@ async def test_killed_and_restarted_under_load(bench: Bench) -> None:
     await writers.stop()
     await follower.same_as(coordination)
 
+    if "another history" in caplog.text:
+        # etcd 3.5.0 to 3.5.2, killed, may come back without what it has told, or with it twice (etcd issue 13766): all
+        # that can be asked for is that this is noticed and everything read again, so that the copies are the same
+        assert follower.snapshots > 1
+        return
     assert follower.snapshots == 1, "nothing was compacted, so nothing had to be read again"
     seen = [change.value for change in follower.changes]
     assert len(seen) == len(set(seen)), "a repeat"
