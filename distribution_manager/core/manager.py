@@ -131,7 +131,8 @@ class ManagerCore:
         self.losses = 0
         self._effects = effects
         self._granted: dict[ShardKey, Token] = {}
-        self._candidate_since: dict[tuple[ShardKey, int], int] = {}
+        self._candidate_since: dict[ShardKey, tuple[int, int]] = {}
+        """Since when a shard has been seen without its owner, and that owner's epoch."""
         self._dirty: dict[ShardKey, None] = {}
         self._lost: list[ShardKey] = []
         self._orphan_scan: list[ShardKey] = []
@@ -324,7 +325,7 @@ class ManagerCore:
             return None
         if holder is not None and holder.manager != self.config.manager:
             if not self.liveness.owner_gone(record, holder, self.now.monotonic_ms):
-                self._candidate_since.pop((shard, epoch), None)
+                self._candidate_since.pop(shard, None)
                 return None
             if not self._my_turn(shard, record, holder):
                 return None
@@ -378,7 +379,7 @@ class ManagerCore:
                 self._take_if_due(shard)
 
     def _take(self, shard: ShardKey, record: ShardRecord, revision: int, *, granted: bool, cause: str) -> ShardOwner:
-        self._candidate_since.pop((shard, record.epoch), None)
+        self._candidate_since.pop(shard, None)
         self.takeovers += 1
         owner = ShardOwner(shard, self.me, self, record, revision, granted=granted, cause=cause)
         self.owners[shard] = owner
@@ -387,7 +388,10 @@ class ManagerCore:
     def _my_turn(self, shard: ShardKey, record: ShardRecord, holder: Owner) -> bool:
         """Competing takers try one after the other, the nearest to the primary first."""
         now_ms = self.now.monotonic_ms
-        since_ms = self._candidate_since.setdefault((shard, record.epoch), now_ms)
+        epoch, since_ms = self._candidate_since.get(shard, (0, now_ms))
+        if epoch != record.epoch:
+            since_ms = now_ms
+            self._candidate_since[shard] = record.epoch, now_ms
         wait_ms = self._rank(record, holder) * TAKEOVER_STAGGER_MS - (now_ms - since_ms)
         if wait_ms > 0:
             self.later(wait_ms, lambda: self.router.reconsider(shard))
@@ -477,6 +481,8 @@ class ManagerCore:
             owner = self.owners.get(shard)
             if owner is not None:
                 owner.lose()
+            self._candidate_since.pop(shard, None)
+            self._granted.pop(shard, None)
             self.router.reconsider(shard)
         for node in grave.replicas:
             self._erase(node, queue_id, grave.shards)
