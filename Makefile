@@ -54,7 +54,7 @@ sim: $(READY)
 
 # one after the other: each of them starts many processes, and what they look at is time
 test-cluster: $(READY)
-	$(BIN)/pytest -m cluster $(ARGS)
+	$(BIN)/pytest -m cluster --durations=12 $(ARGS)
 
 # what they need is installed once, into .pytest_cache; without a registry in reach they are skipped
 test-clients: $(READY)

@@ -277,13 +277,15 @@ class Takeover:
         """What to add to our monotonic clock to have Unix time: what most of the replicas' clocks allow.
 
         Where those are fewer than three, most of all clocks that we know, our own among them: it may well be wrong
-        together with that of our region's node.
+        together with that of our region's node. One that is far behind the log itself is not asked.
         """
         own_ms = self._own_offset_ms()
         views = dict(self._clock_views)
         if len(views) < CLOCKS_MIN:
             views = {**self._around.clock_views(), **views, "": (own_ms, own_ms)}
-        return agreed_offset(list(views.values()), own_ms)
+        least_ms = self._floor_ms - self._around.now.monotonic_ms - CLOCK_SKEW_MAX_MS
+        timely = {node: view for node, view in views.items() if view[1] >= least_ms}
+        return agreed_offset(list((timely or views).values()), own_ms)
 
     def _own_offset_ms(self) -> int:
         return self._around.now.clock_ms - self._around.now.monotonic_ms
