@@ -78,9 +78,8 @@ class Directory:
         for key in [key for key in self._revisions if key not in present]:
             self._forget(key, self._revisions[key])
         for item in snapshot.items:
-            if self._revisions.get(item.key) != item.mod_revision:
-                self._revisions.pop(item.key, None)
-                self.learn(item)
+            self._revisions.pop(item.key, None)  # in a store that was set back the same revision is another value
+            self.learn(item)
         self.synchronized = True
 
     def changes(self, changes: list[Change]) -> None:

@@ -194,8 +194,15 @@ class Results:
         return self._replication.keeps_up(self.primary) and silent_ms < PRIMARY_SILENT_MS
 
     def return_to_primary(self) -> None:
-        """Results come from the primary again where it was passed over and has been heard since."""
-        if self._passed_over_ms is not None and self._heard_ms > self._passed_over_ms:
+        """Results come from the primary again where it was passed over and has been heard since.
+
+        One that was named while it was too far off to be turned to has not been passed over, until it is away as well.
+        """
+        if self._passed_over_ms is None:
+            replication = self._replication
+            if replication.acting not in {"", self.primary} and not replication.keeps_up(self.primary):
+                self._passed_over_ms = self._around.now.monotonic_ms
+        elif self._heard_ms > self._passed_over_ms:
             self._turn_to_primary()
 
     def promoted(self, primary: str) -> None:

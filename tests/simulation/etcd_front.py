@@ -67,6 +67,11 @@ class EtcdFront:
                 process.enter()
                 done(outcome)
 
+        def tell(outcome: Outcome, generation: int) -> None:
+            """Whoever puts a backup back stops all members before: what they had on the way is lost."""
+            if generation == self.cluster.generation:
+                answer(outcome)
+
         def execute() -> None:
             if self._cut():
                 return
@@ -84,7 +89,7 @@ class EtcdFront:
             except OutcomeUnknownError:
                 return
             if random.random() >= self.world.etcd_loss:
-                process.input(self._delay_us(), answer, outcome)
+                process.input(self._delay_us(), tell, outcome, self.cluster.generation)
 
         loop.later(self._delay_us(), execute)
         process.timer(CALL_US, answer, None)
