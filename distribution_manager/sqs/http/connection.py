@@ -123,9 +123,12 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._writing_paused = True
+        self._due_in(self._server.bounds.idle_seconds)
 
     def resume_writing(self) -> None:
         self._writing_paused = False
+        if self._partial is not None and not self._refused:
+            self._due_in(self._server.application.body_seconds_max)  # it could not come while nothing was read
         self._go_on()
 
     def close_when_idle(self) -> None:
