@@ -171,6 +171,9 @@ class Replica:
         """
         if message.token != self.promised:
             return Stale(self.shard, message.token, self.promised)
+        if message.token.epoch < self.last.epoch:
+            # told by this owner to copy, it has copied what a later one had committed
+            return Stale(self.shard, message.token, Token(self.last.epoch, 0))
         if self.quarantined:
             return Quarantined(self.shard, message.token, self.quarantined)
         previous = message.previous

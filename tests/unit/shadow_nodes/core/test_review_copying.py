@@ -16,6 +16,7 @@ from shadow_nodes.protocol.messages import (
     Hello,
     Learn,
     Position,
+    Stale,
     Token,
     ToManager,
     ToNode,
@@ -187,3 +188,21 @@ def test_a_quarantined_replica_does_not_copy_what_it_cannot_take_over_and_over()
     node.core.replicas[SHARD].quarantined = "for the test"
     node.core.pulled(pull, [LogEntry(1, 1, entry(1, 1))])
     assert node.core.take_pulls() == []
+
+
+def test_an_owner_whose_successor_has_committed_what_was_copied_is_told_so() -> None:
+    """P8: it had told the node to copy, from one that serves the next owner; what it appends is of another log."""
+    node = Node("node")
+    node.tell(Fence(SHARD, OLD))
+    node.append(OLD, LOG_START, range(1, 3), 2)
+    node.tell(Learn(SHARD, OLD, "source:1"))
+    node.write()
+    (pull,) = node.core.take_pulls()
+    node.core.pulled(pull, [LogEntry(NEW.epoch, seq, entry(NEW.epoch, seq)) for seq in (3, 4)])
+    node.write()
+    assert node.last == Position(NEW.epoch, 4)
+
+    node.append(OLD, Position(OLD.epoch, 2), range(3, 6), 2)
+    answers = node.write()
+    assert [item for item in answers if isinstance(item, Stale)] == [Stale(SHARD, OLD, Token(NEW.epoch, 0))]
+    assert node.last == Position(NEW.epoch, 4)
