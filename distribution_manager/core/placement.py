@@ -27,7 +27,9 @@ DISK_ROOM_MIN = 0.1
 """A node with less of its disk free than this takes a new replica only where there is no other."""
 FAILOVER_SHARE = 0.02
 """How much the set's time without its primary's region counts, beside the time with it: it tells ties apart."""
-LOAD_MS = 2.0
+APART_MS_MIN = 1.0
+"""Two regions are no nearer than this, whatever was measured: a millisecond is what managers' clocks resolve."""
+LOAD_MS = 0.2
 """A node that is wholly busy counts as that much farther, as a primary; a replica, as FAILOVER_SHARE of it."""
 REGIONS_LOOKED_AT_MAX = 10
 """Sets are made of this many regions, those nearest to the primary's: more would only be worse, and take long."""
@@ -248,4 +250,9 @@ def _quorum_ms(owner: Site, sites: Sequence[Site], needed: int, latencies: Laten
 
 
 def _bounded(latencies: Latencies, region: str, other: str) -> float:
-    return 0.0 if region == other else min(latencies.round_trip_ms(region, other), UNKNOWN_ROUND_TRIP_MS)
+    if region == other:
+        return 0.0
+    return max(APART_MS_MIN, min(latencies.round_trip_ms(region, other), UNKNOWN_ROUND_TRIP_MS))
+
+
+assert LOAD_MS < APART_MS_MIN, "a busy second moves no primary to another region"

@@ -80,7 +80,9 @@ def created(cluster: RelayedCluster, region: str, name: str, **attributes: str) 
 
 def place(cluster: RelayedCluster, queue: str) -> list[str]:
     """The queue's regions, the primary's first."""
-    report = cluster.ask("manager-r0", f"/admin/status?queue={queue}", 5.0)["queues"][0]
+    while not (queues := cluster.ask("manager-r0", f"/admin/status?queue={queue}", 5.0)["queues"]):
+        pass  # created elsewhere, it may not have heard of it yet
+    report = queues[0]
     return [node.removeprefix("node-") for node in (report["primary"], *report["shadows"])]
 
 
