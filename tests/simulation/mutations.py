@@ -165,8 +165,8 @@ MUTATIONS = (
         f"{NODE}/replica.py",
         "        if message.token != self.promised:\n"
         "            return Stale(self.shard, message.token, self.promised)\n"
-        "        if self.quarantined:",
-        "        if self.quarantined:",
+        "        if message.token.epoch < self.last.epoch:",
+        "        if False:",
     ),
     Mutation(
         "fence takes an older token",
