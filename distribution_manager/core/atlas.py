@@ -70,8 +70,24 @@ class Atlas:
         """Expected, between processes of the two regions: see latency.effective_ms."""
         if region == other:
             return 0.0
+        measured_ms = self._measured_ms(region, other)
+        return self._detour_ms(region, other) if measured_ms is None else measured_ms
+
+    def _measured_ms(self, region: str, other: str) -> float | None:
         found = self.between(region, other)
-        return effective_ms(median_way(found)) if found else UNKNOWN_ROUND_TRIP_MS
+        return effective_ms(median_way(found)) if found else None
+
+    def _detour_ms(self, region: str, other: str) -> float:
+        """No way is longer than one round by a third region, were it to be taken: what is not measured counts that.
+
+        Counted as UNKNOWN_ROUND_TRIP_MS, ways between two other regions, which nobody has told of in the first seconds,
+        would speak against a primary at home: without it, all would seem to be lost.
+        """
+        known = {each for pair in self._matrix or {} for each in pair}
+        ways = ((self._measured_ms(region, via), self._measured_ms(via, other)) for via in known)
+        return min(
+            (there + on for there, on in ways if there is not None and on is not None), default=UNKNOWN_ROUND_TRIP_MS
+        )
 
     def between(self, region: str, other: str) -> list[Measured]:
         """The ways between two regions, those that count least first."""

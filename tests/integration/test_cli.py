@@ -73,8 +73,8 @@ def test_a_cluster_s_life(data: Path) -> None:
     assert {each["state"] for each in [*report["managers"], *report["nodes"], report["etcd"]]} == {"up"}
     assert all(manager["endpoint"].startswith("http://127.0.0.1:") for manager in report["managers"])
     (queue,) = report["queues"]
-    assert (queue["name"], len(queue["shadows"])) == ("hello", 2)
-    assert queue["epoch"] in {1, 2}, "its creator is the first owner, or asks one of the region where the primary is"
+    assert (queue["name"], len(queue["shadows"]), queue["epoch"]) == ("hello", 2, 1)
+    assert (queue["owner"], queue["primary"]) == ("manager-us-east-1", "node-us-east-1"), "its creator's region's"
     assert all({"node", "applied_seq", "lag"} <= set(replica) for replica in queue["shards"][0]["replicas"])
     assert "hello" in succeed("status", "--data", data)
 

@@ -16,7 +16,7 @@ from distribution_manager.core.latency import (
 )
 from distribution_manager.core.liveness import LATE_MS, Liveness, RoundTrip
 from distribution_manager.core.metadata import LatencyRecord, Way, decode_record, latency_key
-from distribution_manager.core.placement import UNKNOWN_ROUND_TRIP_MS
+from distribution_manager.core.placement import UNKNOWN_ROUND_TRIP_MS, placements
 from distribution_manager.core.request import Now
 from distribution_manager.core.transactions import Change, Put, Transaction
 from shadow_nodes.protocol.limits import HEARTBEAT_INTERVAL_MS, PROTOCOL_VERSION
@@ -155,7 +155,9 @@ def test_ways_between_two_other_regions_are_known_from_etcd_and_outlive_it() -> 
     atlas = world.managers["m1"].core.atlas
     world.run(1_000)
     assert atlas.round_trip_ms("a", "c") == pytest.approx(80, abs=3)
-    assert atlas.round_trip_ms("b", "c") == UNKNOWN_ROUND_TRIP_MS
+    round_by_a_ms = atlas.round_trip_ms("b", "a") + atlas.round_trip_ms("a", "c")
+    assert atlas.round_trip_ms("b", "c") == round_by_a_ms > 75, "not told yet"
+    assert atlas.round_trip_ms("b", "elsewhere") == UNKNOWN_ROUND_TRIP_MS
     world.run(2 * PUBLISH_INTERVAL_MIN_MS)
     assert atlas.round_trip_ms("b", "c") == atlas.round_trip_ms("c", "b") == pytest.approx(70, abs=3)
     assert {item.manager for item in atlas.ways()} == {"m1", "m2"}
@@ -172,5 +174,14 @@ def test_what_a_manager_told_goes_with_its_lease() -> None:
     world.managers["m2"].up = False
     world.etcd.revoke(world.managers["m2"].lease)
     world.run(1_000)
-    assert atlas.round_trip_ms("b", "c") == UNKNOWN_ROUND_TRIP_MS
-    assert atlas.round_trip_ms("a", "b") < UNKNOWN_ROUND_TRIP_MS
+    round_by_a_ms = atlas.round_trip_ms("b", "a") + atlas.round_trip_ms("a", "c")
+    assert atlas.round_trip_ms("b", "c") == round_by_a_ms < 70
+
+
+def test_a_queue_s_primary_is_at_home_before_other_regions_have_told_of_their_ways() -> None:
+    """As ways between them counted as endless, the failover without the primary at home did too, and it lost."""
+    world = World(managers=1, delays={("m1", "b"): 2, ("m1", "c"): 2})
+    world.run(1_000)
+    atlas = world.managers["m1"].core.atlas
+    assert not atlas.between("b", "c")
+    assert placements(atlas.sites(), 3, atlas, {"a": 1.0})[0].regions[0] == "a"
