@@ -12,36 +12,14 @@ from typing import Any
 import msgspec
 
 from distribution_manager.operator.log_reader import LoggedEntry
+from shadow_nodes.protocol import commands
 from shadow_nodes.protocol.audit import Given, Outcome, Repeated, Taken
-from shadow_nodes.protocol.commands import (
-    Accept,
-    Caller,
-    ChangeVisibility,
-    Command,
-    Configure,
-    Content,
-    Delete,
-    Items,
-    Move,
-    Moved,
-    Note,
-    Open,
-    Purge,
-    Receive,
-    Refusal,
-    Refused,
-    Seal,
-    Send,
-    Sent,
-    Settle,
-    Tick,
-)
 from shadow_nodes.protocol.handles import message_id
 
 Record = dict[str, Any]
-UNTOLD = Caller(0, "?", "?")
+UNTOLD = commands.Caller(0, "?", "?")
 """Told by an entry that is no longer kept."""
-OWN = (Open, Note, Tick, Accept, Settle, Move)
+OWN = (commands.Open, commands.Note, commands.Tick, commands.Accept, commands.Settle, commands.Move)
 """What managers do of their own accord; the rest is asked for by clients."""
 
 
@@ -68,44 +46,44 @@ def records(logged: LoggedEntry, *, fifo: bool, bodies: bool) -> Iterator[Record
 
 
 def _described(  # noqa: PLR0911 (one case per command, and nothing else)
-    command: Command, operation_id: tuple[int, int], *, bodies: bool
+    command: commands.Command, operation_id: tuple[int, int], *, bodies: bool
 ) -> Record:
     match command:
-        case Send():
+        case commands.Send():
             contents = [_content(content, bodies=bodies) for content in command.messages]
             ids = [{"id": message_id(*operation_id, place)} for place in range(len(contents))]
             return {"operation": "send", "messages": [one | more for one, more in zip(ids, contents, strict=True)]}
-        case Receive():
+        case commands.Receive():
             return {"operation": "receive"} | msgspec.structs.asdict(command)
-        case Delete():
+        case commands.Delete():
             handles = [{"number": key, "delivery": delivery} for key, delivery in command.handles]
             return {"operation": "delete", "messages": handles}
-        case ChangeVisibility():
+        case commands.ChangeVisibility():
             changes = [
                 {"number": key, "delivery": delivery, "timeout_ms": timeout_ms}
                 for key, delivery, timeout_ms in command.changes
             ]
             return {"operation": "change-visibility", "messages": changes}
-        case Purge() | Seal() | Tick():
+        case commands.Purge() | commands.Seal() | commands.Tick():
             return {"operation": type(command).__name__.lower()}
-        case Configure():
+        case commands.Configure():
             return {"operation": "configure", "settings": msgspec.structs.asdict(command.settings)}
-        case Accept():
+        case commands.Accept():
             letters = [
                 {"id": message_id(*letter.message_id), "from": letter.source} | _content(letter.content, bodies=bodies)
                 for letter in command.letters
             ]
             return {"operation": "accept", "source": command.source, "messages": letters}
-        case Settle() | Move():
+        case commands.Settle() | commands.Move():
             return {"operation": type(command).__name__.lower()} | msgspec.structs.asdict(command)
-        case Open():
+        case commands.Open():
             return {"operation": "takeover"} | msgspec.structs.asdict(command)
-        case Note():
+        case commands.Note():
             promoted = command.primary != command.primary_before
             return {"operation": "promotion" if promoted else "replica-set"} | msgspec.structs.asdict(command)
 
 
-def _content(content: Content, *, bodies: bool) -> Record:
+def _content(content: commands.Content, *, bodies: bool) -> Record:
     record: Record = {"bytes": len(content.body.encode("utf-8", "surrogatepass")) + len(content.attributes)}
     if content.group_id:
         record["group"] = content.group_id
@@ -117,19 +95,21 @@ def _content(content: Content, *, bodies: bool) -> Record:
 
 
 def _result(  # noqa: PLR0911 (one case per outcome, and nothing else)
-    record: Record, command: Command, outcome: Outcome | None, *, fifo: bool
+    record: Record, command: commands.Command, outcome: Outcome | None, *, fifo: bool
 ) -> Record:
     match outcome:
         case None:
-            told = isinstance(command, Receive | Move) or (fifo and isinstance(command, Send))
+            told = isinstance(command, commands.Receive | commands.Move) or (
+                fifo and isinstance(command, commands.Send)
+            )
             return {"result": "unknown" if told else "ok"}
-        case Refused():
+        case commands.Refused():
             return {"result": "refused", "reason": outcome.refusal.name}
         case Repeated():
             return {"result": "repeated"}
         case Taken():
             return {"result": "ok", "skipped": outcome.skipped}
-        case Moved():
+        case commands.Moved():
             return {"result": "ok", "moved": outcome.count, "remaining": outcome.remaining}
         case Given():
             given = [
@@ -137,14 +117,14 @@ def _result(  # noqa: PLR0911 (one case per outcome, and nothing else)
                 for key, delivery, identity in outcome.messages
             ]
             return {"result": "ok", "given": given}
-        case Sent():
+        case commands.Sent():
             return _of_each(record, [_sent(one, place, record) for place, one in enumerate(outcome.messages)])
-        case Items():
+        case commands.Items():
             return _of_each(record, [{} if one is None else {"refused": one.name} for one in outcome.outcomes])
 
 
-def _sent(one: tuple[int, tuple[int, int, int]] | Refusal, place: int, record: Record) -> Record:
-    if isinstance(one, Refusal):
+def _sent(one: tuple[int, tuple[int, int, int]] | commands.Refusal, place: int, record: Record) -> Record:
+    if isinstance(one, commands.Refusal):
         return {"refused": one.name}
     number, identity = one
     first = message_id(*identity)
