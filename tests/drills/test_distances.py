@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import combinations, permutations
 from typing import Any
 
@@ -20,11 +21,13 @@ from distribution_manager.drills import probes
 from distribution_manager.drills.relay import ways_on_a_line
 from distribution_manager.drills.relayed import RelayedCluster
 from distribution_manager.drills.workload import make_client
+from tests import waiting
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 PLACES_MS = {"r0": 0, "r35": 35, "r80": 80, "r150": 150, "r220": 220}
 KNOWN_WITHIN_S = 60.0
+wait_for = partial(waiting.wait_for, within_s=KNOWN_WITHIN_S)
 SENDS = 15
 SENDERS = 8
 CALLS_EACH = 10
@@ -80,9 +83,8 @@ def created(cluster: RelayedCluster, region: str, name: str, **attributes: str) 
 
 def place(cluster: RelayedCluster, queue: str) -> list[str]:
     """The queue's regions, the primary's first."""
-    while not (queues := cluster.ask("manager-r0", f"/admin/status?queue={queue}", 5.0)["queues"]):
-        pass  # created elsewhere, it may not have heard of it yet
-    report = queues[0]
+    # created elsewhere, this manager may not have heard of it yet
+    (report,) = wait_for(lambda: cluster.ask("manager-r0", f"/admin/status?queue={queue}", 5.0)["queues"])
     return [node.removeprefix("node-") for node in (report["primary"], *report["shadows"])]
 
 
@@ -199,13 +201,6 @@ def test_a_failed_primarys_successor_is_where_the_clients_are(cluster: RelayedCl
     names = ["ApproximateNumberOfMessages"]
     held = client.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
     assert int(held["ApproximateNumberOfMessages"]) == sent
-
-
-def wait_for(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + KNOWN_WITHIN_S
-    while not holds():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
 
 
 def home(cluster: RelayedCluster, queue: str) -> tuple[str, str]:

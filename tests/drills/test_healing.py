@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from distribution_manager.drills.commands import Commands
 from distribution_manager.drills.history import Recorder
 from distribution_manager.drills.local import LocalCluster
 from distribution_manager.drills.workload import Workload, WorkloadConfig, make_client
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
@@ -23,7 +24,6 @@ REGIONS = ["us-east-1", "eu-west-1", "ap-southeast-1", "sa-east-1", "af-south-1"
 HEAL_AFTER_S = "3"
 HEALED_TIMEOUT_S = 60.0
 DRAIN_TIMEOUT_S = 90.0
-POLL_S = 0.2
 
 
 @pytest.fixture
@@ -36,13 +36,6 @@ def cluster(tmp_path: Path) -> Iterator[LocalCluster]:
 def members(cluster: LocalCluster, queue: str) -> set[str]:
     status = faults.queue_status(cluster, queue)
     return {status["primary"], *status["shadows"]}
-
-
-def wait_until(what: str, holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + HEALED_TIMEOUT_S
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {HEALED_TIMEOUT_S:.0f} s: {what}"
-        time.sleep(POLL_S)
 
 
 def test_a_set_heals_grows_and_shrinks_under_load(cluster: LocalCluster, tmp_path: Path) -> None:
@@ -66,13 +59,13 @@ def test_a_set_heals_grows_and_shrinks_under_load(cluster: LocalCluster, tmp_pat
     def lose(gone: str) -> None:
         cluster.kill(gone)
         recorder.mark(f"killed {gone}")
-        wait_until(f"{gone} is replaced", lambda: without(gone))
+        wait_for(lambda: without(gone), HEALED_TIMEOUT_S, f"{gone} is replaced")
         recorder.mark(f"replaced {gone}")
 
     def want(factor: int) -> None:
         for url in urls:
             client.set_queue_attributes(QueueUrl=url, Attributes={"ShadowFactor": str(factor)})
-        wait_until(f"{1 + factor} replicas", lambda: of_size(1 + factor))
+        wait_for(lambda: of_size(1 + factor), HEALED_TIMEOUT_S, f"{1 + factor} replicas")
         recorder.mark(f"shadow factor {factor}")
 
     with contextlib.closing(recorder):
@@ -98,7 +91,7 @@ def test_a_set_heals_grows_and_shrinks_under_load(cluster: LocalCluster, tmp_pat
     assert drained
     assert verdict.counts["sends"] > 100, "hardly any load"
     assert not faults.differing(faults.settled_digests(cluster, 2), 2)
-    wait_until("former replicas hold nothing", lambda: nothing_outside(cluster, queues))
+    wait_for(lambda: nothing_outside(cluster, queues), HEALED_TIMEOUT_S, "former replicas hold nothing")
     client.close()
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -29,11 +30,13 @@ from distribution_manager.coordination.etcd_settings import EtcdSettings
 from distribution_manager.drills.commands import Commands
 from distribution_manager.drills.local import LocalCluster
 from distribution_manager.drills.state import ClusterState, Member
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.cluster
 
 REGIONS = ["near", "far"]
 WAIT_S = 20.0
+until = partial(wait_for, within_s=WAIT_S)
 OTHER_ACCOUNT = "111122223333"
 
 
@@ -95,13 +98,6 @@ def code_of(call: Callable[..., Any], **arguments: Any) -> str:
     except ClientError as error:
         return str(error.response["Error"]["Code"])
     return ""
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")

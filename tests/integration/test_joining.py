@@ -7,7 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from distribution_manager.drills.ports import free_ports, free_run
 from distribution_manager.drills.state import SECRET_FILE, ClusterError
 from distribution_manager.drills.workload import make_client
 from tests.dns_server import DnsThread
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.cluster
 
 WAIT_S = 60.0
+until = partial(wait_for, within_s=WAIT_S)
 REGIONS = ["r1", "r2", "r3"]
 MANAGERS = "_shadowq-link._tcp.example.org"
 
@@ -57,14 +60,6 @@ class Load:
                 self.errors.append(repr(error))
             else:
                 self.done += 1
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + WAIT_S
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-    return found
 
 
 def run(cluster: LocalCluster, *arguments: str) -> subprocess.CompletedProcess[str]:

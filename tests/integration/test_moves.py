@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import boto3
@@ -13,11 +14,13 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from distribution_manager.drills.local import LocalCluster
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.cluster
 
 REGIONS = ["near", "far"]
 WAIT_S = 60.0
+until = partial(wait_for, within_s=WAIT_S)
 ARN = "arn:aws:sqs:us-east-1:000000000000:"
 
 
@@ -36,13 +39,6 @@ def client(cluster: LocalCluster, region: str) -> Any:
         aws_secret_access_key="x",
         config=Config(retries={"max_attempts": 3, "mode": "standard"}),
     )
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 class Queues:

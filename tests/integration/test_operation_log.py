@@ -7,8 +7,8 @@ import re
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,13 @@ from botocore.config import Config
 from distribution_manager.drills.commands import Commands
 from distribution_manager.drills.local import LocalCluster
 from distribution_manager.drills.state import ClusterState, Member
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.cluster
 
 REGIONS = ["near", "far", "away"]
 WAIT_S = 60.0
+until = partial(wait_for, within_s=WAIT_S)
 Pair = tuple[str, str]
 Record = dict[str, Any]
 
@@ -57,13 +59,6 @@ def shadowq(cluster: LocalCluster, name: str, *arguments: object) -> str:
 
 def log(cluster: LocalCluster, queue: str, *arguments: object) -> list[Record]:
     return [json.loads(line) for line in shadowq(cluster, "log", queue, "--json", *arguments).splitlines()]
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 from distribution_manager.coordination.embedded import EmbeddedEtcd
 from distribution_manager.drills.ports import free_run
 from distribution_manager.links.settings import client_tls
+from tests.waiting import wait_for
 
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificates with openssl"),
 ]
 WAIT_S = 30.0
+until = partial(wait_for, within_s=WAIT_S)
 
 
 def openssl(directory: Path, *arguments: str) -> None:
@@ -154,13 +156,6 @@ def cluster(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
     cluster.start()
     yield cluster
     cluster.stop()
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 def test_messages_go_over_tls_all_the_way(cluster: Cluster) -> None:

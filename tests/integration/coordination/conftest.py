@@ -13,8 +13,9 @@ import pytest
 from distribution_manager.coordination.embedded import EmbeddedEtcd, free_ports
 from distribution_manager.coordination.etcd import EtcdCoordination
 from distribution_manager.coordination.etcd_settings import EtcdSettings
-from distribution_manager.coordination.interface import Coordination
-from distribution_manager.core.transactions import Change, Snapshot
+from distribution_manager.coordination.interface import Coordination, CoordinationUnavailable
+from distribution_manager.core.transactions import Change, Put, Snapshot, Transaction
+from shadow_nodes.protocol.errors import OutcomeUnknownError
 from tests.dns_server import DnsServer
 
 POLL_S = 0.01
@@ -141,6 +142,20 @@ class Bench:
         self._made.append(kill)
         return etcd
 
+    async def three_members(self) -> list[EmbeddedEtcd]:
+        """A cluster that serves."""
+        ports = free_ports(6)
+        cluster = {f"m{i}": ports[i] for i in range(3)}
+        members = [
+            self.etcd(name, peer_port=port, client_port=ports[3 + i], cluster=cluster, election_ms=500)
+            for i, (name, port) in enumerate(cluster.items())
+        ]
+        for member in members:
+            await member.start(wait=False)
+        for member in members:
+            await member.wait_serving()
+        return members
+
     async def proxy(self, etcd: EmbeddedEtcd) -> Proxy:
         proxy = Proxy(etcd.client_port)
         await proxy.open()
@@ -163,6 +178,15 @@ class Bench:
         await coordination.start()
         self._made.append(coordination.close)
         return coordination
+
+    async def put(self, coordination: Coordination, key: str) -> int:
+        """Puts until it is known to be done; returns the revision."""
+        async with asyncio.timeout(15):
+            while True:
+                try:
+                    return (await coordination.transact(Transaction([], [Put(key, b"")]))).revision
+                except (OutcomeUnknownError, CoordinationUnavailable):
+                    continue
 
     async def follow(self, coordination: Coordination) -> Follower:
         follower = Follower(coordination)

@@ -8,9 +8,7 @@ import pytest
 
 from distribution_manager.coordination.embedded import EmbeddedEtcd, free_ports
 from distribution_manager.coordination.interface import CoordinationUnavailable
-from distribution_manager.core.transactions import Put, Transaction
 from shadow_nodes import resolve
-from shadow_nodes.protocol.errors import OutcomeUnknownError
 
 if TYPE_CHECKING:
     from .conftest import Bench
@@ -27,29 +25,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resolve, "TTL_SECONDS_MIN", 0.05)
 
 
-async def put_patiently(coordination: Any, key: str) -> None:
-    """Puts until it is known to be done; the test's time limit is the bound."""
-    while True:
-        try:
-            await coordination.transact(Transaction([], [Put(key, b"")]))
-        except (OutcomeUnknownError, CoordinationUnavailable):
-            continue
-        else:
-            return
-
-
 async def test_one_of_the_service_s_members_is_gone(bench: Bench) -> None:
     """Three targets: one has never been there, one is killed under a watch, one is left with its peer."""
-    ports = free_ports(6)
-    cluster = {f"m{i}": ports[i] for i in range(3)}
-    members = [
-        bench.etcd(name, peer_port=port, client_port=ports[3 + i], cluster=cluster, election_ms=500)
-        for i, (name, port) in enumerate(cluster.items())
-    ]
-    for member in members:
-        await member.start(wait=False)
-    for member in members:
-        await member.wait_serving()
+    members = await bench.three_members()
     dns = await bench.dns()
     (nobody,) = free_ports(1)
     dns.srv(SERVICE, 1, nobody, "etcd-0.example.org")
@@ -60,9 +38,9 @@ async def test_one_of_the_service_s_members_is_gone(bench: Bench) -> None:
 
     coordination = await bench.connect(SERVICE, nameservers=(dns.address,))
     follower = await bench.follow(coordination)
-    await put_patiently(coordination, "one")
+    await bench.put(coordination, "one")
     members[0].kill()
-    await put_patiently(coordination, "two")
+    await bench.put(coordination, "two")
     await follower.same_as(coordination)
     assert set(follower.known) == {"one", "two"}
 
@@ -76,14 +54,14 @@ async def test_etcd_moves_and_dns_says_so(bench: Bench) -> None:
     dns.a("etcd.example.org", "127.0.0.1", ttl=0)
     coordination = await bench.connect(SERVICE, nameservers=(dns.address,))
     follower = await bench.follow(coordination)
-    await put_patiently(coordination, "before")
+    await bench.put(coordination, "before")
 
     proxy = await bench.proxy(etcd)
     used = proxy.accepted
     dns.remove(SERVICE)
     dns.srv(SERVICE, 1, proxy.port, "etcd.example.org", ttl=0)
     await bench.until(lambda: proxy.accepted > used)
-    await put_patiently(coordination, "after")
+    await bench.put(coordination, "after")
     await follower.same_as(coordination)
     assert set(follower.known) == {"before", "after"}
     assert follower.snapshots == 1
@@ -99,10 +77,10 @@ async def test_etcd_outlives_its_dns(bench: Bench) -> None:
     dns.failing.add("etcd.example.org")
     asked = len(dns.questions)
     await bench.until(lambda: len(dns.questions) > asked + 4)
-    await put_patiently(coordination, "without dns")
+    await bench.put(coordination, "without dns")
     await etcd.stop()
     await etcd.start()
-    await put_patiently(coordination, "after a restart, without dns")
+    await bench.put(coordination, "after a restart, without dns")
     await follower.same_as(coordination)
 
 
@@ -116,5 +94,5 @@ async def test_a_name_that_comes_later(bench: Bench, caplog: pytest.LogCaptureFi
         await coordination.get("x")
     dns.srv(SERVICE, 1, etcd.client_port, "etcd.example.org")
     dns.a("etcd.example.org", "127.0.0.1")
-    await put_patiently(coordination, "found")
+    await bench.put(coordination, "found")
     assert "_etcd-client._tcp.example.org has no address" in caplog.text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,14 +30,9 @@ from shadow_nodes.peer_http import PeerHttp
 from shadow_nodes.protocol.joining import IDENTITY_PATH, Announcement, Identity
 from shadow_nodes.resolve import Resolver
 from tests.dns_server import DnsServer
+from tests.waiting import until
 
 NODE = Identity(node="n1", region="r1", cluster="c", incarnation="i1", life=1)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Lets the loop run until it holds; the test's own time limit is the bound."""
-    while not condition():  # noqa: ASYNC110 - conditions are of objects that know no events
-        await asyncio.sleep(0.001)
 
 
 class Place:

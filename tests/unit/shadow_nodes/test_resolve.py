@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -14,26 +13,7 @@ from shadow_nodes import resolve
 from shadow_nodes.protocol.errors import ProtocolError
 from shadow_nodes.resolve import Endpoint, Resolver
 from tests.dns_server import DnsServer
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Lets the loop run until it holds; the test's own time limit is the bound."""
-    while not condition():  # noqa: ASYNC110 - conditions are of objects that know no events
-        await asyncio.sleep(0.001)
-
-
-@pytest.fixture
-async def dns() -> AsyncIterator[DnsServer]:
-    server = DnsServer()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-async def resolver(dns: DnsServer) -> AsyncIterator[Resolver]:
-    resolver = Resolver([await dns.start()])
-    yield resolver
-    await resolver.close()
+from tests.waiting import until
 
 
 async def test_a_name_and_its_time_to_live(resolver: Resolver, dns: DnsServer, monkeypatch: Any) -> None:

@@ -17,7 +17,6 @@ from links_harness import HELLO, FakeNode, Journal
 from distribution_manager.links.node_links import NodeLinks
 from distribution_manager.links.settings import LinkSettings
 from shadow_nodes.resolve import Resolver
-from tests.dns_server import DnsServer
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -28,20 +27,6 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 @pytest.fixture
 def journal() -> Journal:
     return Journal()
-
-
-@pytest.fixture
-async def dns() -> AsyncIterator[DnsServer]:
-    server = DnsServer()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-async def resolver(dns: DnsServer) -> AsyncIterator[Resolver]:
-    resolver = Resolver([await dns.start()])
-    yield resolver
-    await resolver.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,14 +12,6 @@ from shadow_nodes.protocol.messages import Hello, Welcome, decode_to_node, encod
 
 HELLO = Hello(PROTOCOL_VERSION, "c", "m1", 5, "r1")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    """Lets the loop run until it holds; the test's own time limit is the bound."""
-    while True:
-        if condition():
-            return
-        await asyncio.sleep(0.001)
 
 
 class Listener:

@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from links_harness import Journal, Listener, until
+from links_harness import Journal, Listener
 
 from distribution_manager.core.messages import (
     Forward,
@@ -24,6 +24,7 @@ from distribution_manager.links.listener import ManagerListener
 from distribution_manager.links.manager_links import ManagerLinks
 from distribution_manager.links.settings import LinkSettings
 from shadow_nodes.resolve import Resolver
+from tests.waiting import until
 
 A = Greeting(1, "c", "a", 11, "r1")
 B = Greeting(1, "c", "b", 22, "r2")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from links_harness import HELLO, FakeNode, Journal, until
+from links_harness import HELLO, FakeNode, Journal
 
 from distribution_manager.links.node_links import NodeLinks
 from distribution_manager.links.settings import BACKOFF_SECONDS_MAX
@@ -28,6 +28,7 @@ from shadow_nodes.protocol.messages import (
     Welcome,
     encode_frame,
 )
+from tests.waiting import until
 
 SIGHTINGS = Sightings([Sighting("m1", 5, LinkState.UP)])
 BIG = Append("s", Token(1, 1), LOG_START, [b"x" * 1_000_000], 0, False)

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from links_harness import FakeNode, Journal, until
+from links_harness import FakeNode, Journal
 
 from distribution_manager.links.node_links import NodeLinks
 from distribution_manager.links.settings import client_tls, server_tls
+from tests.waiting import until
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificates with openssl")
 
