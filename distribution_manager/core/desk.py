@@ -99,6 +99,11 @@ class ReceiveDesk:
             return int(self._next_over_ms)
         return min((one.wait_until_ms for one, _ in self._parked if one.wait_until_ms > now_ms), default=None)
 
+    def drop_finished(self) -> None:
+        """Lets go of what waited until its deadline."""
+        if any(request.finished for request, _ in self._parked):
+            self._parked = deque(parked for parked in self._parked if not parked[0].finished)
+
     def drain(self) -> list[Request]:
         requests = [request for request, _ in self._parked]
         self._parked.clear()

@@ -23,6 +23,9 @@ ENTRY_PACE_MS = 1
 """While entries are under way the next gathers operations for at least this long, unless it is full enough."""
 ENTRY_FULL_OPERATIONS = 64
 """An entry with this many operations goes at once."""
+STALL_MS = 500
+"""Where no entry has been committed for this long though some are under way, a quorum may be gone: what comes now waits
+outside the log until one is, or until its deadline, so that a receive of which nobody will hear hides no messages."""
 OPERATIONS_WAITING_MAX = 50_000
 """Operations waiting to be sequenced, per shard; more are refused, retryably."""
 DEADLINE_SLACK_MS = SESSION_IDLE_MS // 2
@@ -84,6 +87,7 @@ LETTERS_PER_ACCEPT_MAX = 100
 
 assert ENTRY_BYTES_MAX < BYTES_UNDER_WAY_MAX < WINDOW_BYTES_MAX
 assert APPEND_BYTES_MAX < WINDOW_BYTES_MAX
+assert 250 < STALL_MS < SILENCE_BOUND_MS, "no way to a quorum that the window is made for looks like a stall"
 assert RESULT_BOUND_MS < SILENCE_BOUND_MS < OPERATION_HOLD_MS
 assert LONG_POLL_SLICE_MS < OPERATION_HOLD_MS
 assert UNSEEN_GRACE_MS > HEARTBEAT_INTERVAL_MS

@@ -421,6 +421,9 @@ class ShardOwner:
     def due(self) -> None:
         """Called at the time asked for with ``wake``."""
         now_ms = self._around.now.monotonic_ms
+        if self._takeover is not None or self._sequencer.held:
+            self._sequencer.drop_finished()
+            self._desk.drop_finished()
         if self._takeover is not None:
             self._takeover.retry()
             self._takeover_moved()

@@ -1,6 +1,7 @@
 """Operations into entries: what waits, what is under way, and the shard's time.
 
-Model: ``waiting`` requests go, in order, into the next entry; an entry is ``under way`` until it is committed.
+Model: ``waiting`` requests go, in order, into the next entry; an entry is ``under way`` until it is committed. While
+nothing is committed (a quorum is gone) nothing more goes: what was never in the log has happened to nobody.
 Invariant: entries' times never go back; every request that was taken on is in exactly one of waiting, under way, and
 what ``committed`` and ``drain`` have given back.
 """
@@ -18,6 +19,8 @@ from distribution_manager.core.limits import (
     ENTRIES_UNDER_WAY_MAX,
     ENTRY_FULL_OPERATIONS,
     ENTRY_PACE_MS,
+    STALL_MS,
+    SWEEP_INTERVAL_MS,
 )
 from distribution_manager.core.messages import Verdict
 from distribution_manager.core.replication import Replication
@@ -50,6 +53,8 @@ class Sequencer:
         self._under_way_bytes = 0
         self._time_ms = 0
         self._sequenced_ms = 0
+        self._progress_ms = 0
+        """When the oldest entry under way came to be that: it was made, or the one before it was committed."""
 
     def anchor(self, offset_ms: int, floor_ms: int) -> None:
         """Sets the shard's clock; no entry will be stamped before ``floor_ms``."""
@@ -88,6 +93,13 @@ class Sequencer:
             else:
                 request.finish(request, Verdict.GONE, None, None)
 
+    def drop_finished(self) -> None:
+        """Lets go of what waited until its deadline."""
+        if any(request.finished for request in self.waiting):
+            self.waiting = deque(request for request in self.waiting if not request.finished)
+            commands = (request.command for request in self.waiting)
+            self.promised_messages = sum(command.max_messages for command in commands if isinstance(command, Receive))
+
     def drain(self) -> list[Request]:
         """Everything, to be handed back, in the order in which it came."""
         requests = [*(request for item in self._under_way for request in item.requests), *self.waiting]
@@ -111,21 +123,27 @@ class Sequencer:
         """While entries are under way the next one gathers: group commit, without delay when idle."""
         if not self._under_way:
             return True
-        if self._full:
+        if self.held:
             return False
         if len(self.waiting) >= ENTRY_FULL_OPERATIONS:
             return True
         return self._around.now.monotonic_ms - self._sequenced_ms >= ENTRY_PACE_MS
 
     @property
-    def _full(self) -> bool:
-        """So much is under way that the next entry waits for a commit."""
-        return len(self._under_way) >= ENTRIES_UNDER_WAY_MAX or self._under_way_bytes >= BYTES_UNDER_WAY_MAX
+    def held(self) -> bool:
+        """The next entry waits for a commit: so much is under way, or for so long."""
+        under_way = len(self._under_way)
+        return (
+            under_way >= ENTRIES_UNDER_WAY_MAX
+            or self._under_way_bytes >= BYTES_UNDER_WAY_MAX
+            or (under_way > 0 and self._around.now.monotonic_ms - self._progress_ms >= STALL_MS)
+        )
 
     def next_ms(self) -> int | None:
-        """When what waits may go; None where nothing waits for time alone."""
-        waits = self.waiting and self._under_way and not self._full
-        return self._sequenced_ms + ENTRY_PACE_MS if waits else None
+        """When what waits may go, or is to be looked at; None where nothing waits for time alone."""
+        if not self.waiting or not self._under_way:
+            return None
+        return self._around.now.monotonic_ms + SWEEP_INTERVAL_MS if self.held else self._sequenced_ms + ENTRY_PACE_MS
 
     def _take(self) -> list[Request]:
         requests: list[Request] = []
@@ -182,6 +200,8 @@ class Sequencer:
         )
         data = encode(entry)
         replication.append(data)
+        if not self._under_way:
+            self._progress_ms = now_ms
         self._under_way.append(UnderWay(seq, requests, len(data), now_ms))
         self._under_way_bytes += len(data)
         self._sequenced_ms = now_ms
@@ -194,4 +214,6 @@ class Sequencer:
             item = self._under_way.popleft()
             self._under_way_bytes -= item.size_bytes
             done.append(item)
+        if done:
+            self._progress_ms = self._around.now.monotonic_ms
         return done

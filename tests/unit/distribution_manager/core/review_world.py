@@ -237,6 +237,20 @@ class World:
         node.pump()
         manager.step(lambda: manager.core.node_down(node.name))
 
+    def lose(self, name: str) -> None:
+        """A node dies, and everybody sees it."""
+        node = self.nodes[name]
+        node.up = False
+        for manager in self.managers.values():
+            self.unlink(manager, node)
+
+    def find(self, name: str) -> None:
+        """It is back, with what it had on disk."""
+        node = self.nodes[name]
+        node.up = True
+        for manager in self.managers.values():
+            self.link(manager, node)
+
     def _delay(self, manager: Manager, node: str) -> int:
         return self.delays.get((manager.name, node), 1)
 

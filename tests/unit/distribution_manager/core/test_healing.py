@@ -102,23 +102,9 @@ def send(world: World, body: str) -> None:
     assert verdict is Verdict.DONE
 
 
-def lose(world: World, name: str) -> None:
-    node = world.nodes[name]
-    node.up = False
-    for manager in world.managers.values():
-        world.unlink(manager, node)
-
-
-def find(world: World, name: str) -> None:
-    node = world.nodes[name]
-    node.up = True
-    for manager in world.managers.values():
-        world.link(manager, node)
-
-
 def stuck_with_learner(world: World) -> None:
     """c is gone, and d is to take its place, but hears nothing: its link will be given up before long."""
-    lose(world, "c")
+    world.lose("c")
     world.run(HEAL_AFTER_MS - 300)
     world.deaf.add("d")
     world.run(1_000)
@@ -139,13 +125,13 @@ def blank(world: World, name: str) -> bool:
 
 def test_a_node_that_stays_away_is_replaced_and_one_that_comes_back_in_time_is_not() -> None:
     world = grown()
-    lose(world, "c")
+    world.lose("c")
     world.run(HEAL_AFTER_MS - 1_000)
-    find(world, "c")
+    world.find("c")
     world.run(HEAL_AFTER_MS)
     assert world.members == "abc"
     assert world.record.outside == ()
-    lose(world, "c")
+    world.lose("c")
     world.run(HEAL_AFTER_MS + 3_000)
     assert world.members == "abd"
     assert world.record.outside == ("c",)
@@ -158,7 +144,7 @@ def test_a_node_that_stays_away_is_replaced_and_one_that_comes_back_in_time_is_n
 
 def test_the_primary_too() -> None:
     world = grown()
-    lose(world, "a")
+    world.lose("a")
     world.run(HEAL_AFTER_MS + 3_000)
     assert world.members in {"bcd", "bce"}
     assert world.record.primary in "bc"
@@ -166,7 +152,7 @@ def test_the_primary_too() -> None:
 
 def test_never_where_that_is_wished_or_nobody_is_there() -> None:
     for world in (grown(heal_after_ms=0), grown(spares="")):
-        lose(world, "c")
+        world.lose("c")
         world.run(10 * HEAL_AFTER_MS)
         assert world.members == "abc"
         assert world.managers["m1"].core.healer.missing() == {SHARD: 1}
@@ -175,7 +161,7 @@ def test_never_where_that_is_wished_or_nobody_is_there() -> None:
 def test_another_newcomer_where_the_first_dies() -> None:
     world = grown()
     stuck_with_learner(world)
-    lose(world, "d")
+    world.lose("d")
     world.run(13_000)
     assert world.members == "abe"
     assert world.record.outside == ("c", "d")
@@ -184,12 +170,12 @@ def test_another_newcomer_where_the_first_dies() -> None:
 def test_a_replica_that_comes_back_before_its_successor_is_ready_stays() -> None:
     world = grown()
     stuck_with_learner(world)
-    find(world, "c")
+    world.find("c")
     world.run(1_500)
     assert (world.members, world.record.learner) == ("abc", "")
     world.deaf.clear()
-    lose(world, "d")
-    find(world, "d")
+    world.lose("d")
+    world.find("d")
     world.run(1_500)
     assert world.record.outside == ("d",)
     assert blank(world, "d")
@@ -227,17 +213,17 @@ def test_an_owner_of_an_older_set_finds_no_quorum_of_it() -> None:
     world.run(500)
     send(world, "before")
     paused, old = world.managers["m1"], world.record.token
-    lose(world, "c")
+    world.lose("c")
     paused.up = False
     for node in world.nodes.values():
         node.core.disconnected(paused.number)
         node.pump()
     assert world.ask(Send([Content("after")]), manager="m2")[0] is Verdict.DONE
     world.run(HEAL_AFTER_MS + 3_000)
-    lose(world, "b")
+    world.lose("b")
     world.run(HEAL_AFTER_MS + 3_000)
     assert world.members == "ade"
-    find(world, "b")
+    world.find("b")
     world.run(1_500)
     assert blank(world, "b")
 
@@ -254,11 +240,11 @@ def test_an_owner_of_an_older_set_finds_no_quorum_of_it() -> None:
 
 def test_one_that_was_away_when_it_was_removed_is_told_when_it_comes_back() -> None:
     world = grown()
-    lose(world, "c")
+    world.lose("c")
     world.run(HEAL_AFTER_MS + 3_000)
     assert world.members == "abd"
     assert not world.nodes["c"].core.replicas[SHARD].blank
-    find(world, "c")
+    world.find("c")
     world.run(1_500)
     assert blank(world, "c")
     told = [message for message in world.nodes["c"].seen if isinstance(message, Retire)]
@@ -292,12 +278,12 @@ def test_a_change_of_unknown_outcome_ends_though_the_newcomer_died() -> None:
     assert world.record.learner == "d"
     world.deaf.clear()
     manager = world.managers["m1"]
-    lose(world, "d")
-    find(world, "d")
+    world.lose("d")
+    world.find("d")
     while manager.core.owners[SHARD]._membership._wanted is None:  # type: ignore[union-attr]
         world.run(1)
     world.etcd.set_available(False)
-    lose(world, "d")
+    world.lose("d")
     world.run(1_000)
     world.etcd.set_available(True, world.ms)
     send(world, "meanwhile")
