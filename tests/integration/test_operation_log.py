@@ -208,7 +208,7 @@ def test_a_standard_queue_once_more_whole(cluster: LocalCluster, keys: tuple[Pai
     assert len(sent) == 60
     shadowq(cluster, "replay", "source", "--into", "target", "--dry-run")
     slow = subprocess.Popen(
-        command(cluster, "replay", "source", "--into", "target", "--rate", 20), stderr=subprocess.PIPE, text=True
+        command(cluster, "replay", "source", "--into", "target", "--rate", 8), stderr=subprocess.PIPE, text=True
     )
     names = ["ApproximateNumberOfMessages"]
     until(lambda: int(sqs.get_queue_attributes(QueueUrl=target, AttributeNames=names)["Attributes"][names[0]]) >= 10)
