@@ -82,7 +82,15 @@ class Manager:
         self.backend = CoreBackend(self.driver, self.coordination)
         self.metrics = Metrics(self.driver.core)
         self.metrics.show_stale_names(lambda: self.driver.resolver.stale + self.coordination.stale_names)
-        self.admin = AdminApi(self.driver, self.metrics, secret, self._etcd_state, self.peers, backend=self.backend)
+        self.admin = AdminApi(
+            self.driver,
+            self.metrics,
+            secret,
+            self._etcd_state,
+            self.peers,
+            backend=self.backend,
+            near_nodes=len(config.nodes),
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._runners: list[web.BaseRunner] = []
         self.sqs = SqsConfig(

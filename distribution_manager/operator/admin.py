@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -21,6 +22,8 @@ from shadow_nodes.peer_http import PeerHttp
 from shadow_nodes.protocol.bearer import knows_secret
 from shadow_nodes.protocol.messages import Inspected, Inspection
 
+NEAR_NODES_SECONDS = 5.0
+"""A manager that starts waits no longer than this for the nodes of its own region before it says that it is ready."""
 OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics", "/link"})
 """Everything else asks for the secret, where there is one (the link does so itself)."""
 
@@ -45,7 +48,11 @@ class AdminApi:
         peers: PeerHttp,
         *,
         backend: Backend,
+        near_nodes: int = 0,
     ) -> None:
+        """``near_nodes``: how many nodes of its own region the manager was told of."""
+        self._near_nodes = near_nodes
+        self._near_until_s = time.monotonic() + NEAR_NODES_SECONDS
         self._peers = peers
         self._backend = backend
         self.stopping = False
@@ -83,13 +90,17 @@ class AdminApi:
         )
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        """Ready: it knows the cluster, and a majority of the nodes it knows of is linked."""
-        known = len(self._core.directory.nodes)
-        linked = len(self._core.liveness.nodes)
-        if self.stopping or not self._core.directory.synchronized or linked * 2 <= known or known == 0:
+        """Ready: it knows the cluster, and a majority of the nodes it knows of is linked; in its first seconds, those
+        of its own region too: a queue that was created before could not have its primary there.
+        """
+        nodes, links = self._core.directory.nodes, self._core.liveness.nodes
+        near = sum(1 for node, record in nodes.items() if record.region == self._core.region and node in links)
+        lacks_near = near < self._near_nodes and time.monotonic() < self._near_until_s
+        seen = self._core.directory.synchronized
+        if self.stopping or not seen or lacks_near or len(links) * 2 <= len(nodes) or not nodes:
             raise web.HTTPServiceUnavailable(
-                text=f"not ready: etcd {'seen' if self._core.directory.synchronized else 'not seen yet'}, "
-                f"{linked} of {known} nodes linked\n"
+                text=f"not ready: etcd {'seen' if seen else 'not seen yet'}, {len(links)} of {len(nodes)} nodes linked, "
+                f"{near} of this region's {max(near, self._near_nodes)}\n"
             )
         return web.Response(text="ready\n")
 
