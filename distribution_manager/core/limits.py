@@ -42,8 +42,9 @@ RESULT_BOUND_MS = 150
 """A primary that has not answered for this long is passed over: the next nearest replica is asked."""
 PRIMARY_SILENT_MS = 1_000
 """A primary that has said nothing about a busy shard for this long is replaced, though its link is up."""
-COMMIT_NOTICE_MS = 20
-"""Replicas learn of a commit with the next append, or after this long without one."""
+COMMIT_NOTICE_MS = 500
+"""Replicas learn of a commit with the next append, or after this long without one; whoever is to tell a result, at once.
+Sooner, a queue that is used now and then would pay for every operation twice: see benchmarks/README.md."""
 LONG_POLL_SLICE_MS = 1_000
 """A waiting receive is asked for anew, under a new operation id, this often, so that no old id holds results back."""
 
@@ -83,6 +84,8 @@ LEARN_RETRY_MS = 2_000
 """A replica that was told to copy and has said nothing is told again after this."""
 LETTERS_RETRY_MS = 2_000
 """Dead letters whose target cannot be had are tried again after this."""
+LETTERS_PAUSE_MS = 20
+"""When some are delivered, the next are asked for after this: by then that is in the log."""
 LETTERS_PER_ACCEPT_MAX = 100
 
 assert ENTRY_BYTES_MAX < BYTES_UNDER_WAY_MAX < WINDOW_BYTES_MAX

@@ -19,6 +19,7 @@ from distribution_manager.core.limits import (
     CLOCK_PATIENCE_MS,
     COMMIT_NOTICE_MS,
     ENTRY_PACE_MS,
+    LETTERS_PAUSE_MS,
     LETTERS_PER_ACCEPT_MAX,
     LETTERS_RETRY_MS,
     OPERATIONS_WAITING_MAX,
@@ -462,7 +463,7 @@ class ShardOwner:
         """The letters up to this number are committed in their queues; None: they could not be delivered now."""
         if through is not None and self.phase is Phase.SERVING:
             self._sequencer.add(Settle(through))
-            self._letters_asked_ms = self._around.now.monotonic_ms - LETTERS_RETRY_MS + COMMIT_NOTICE_MS
+            self._letters_asked_ms = self._around.now.monotonic_ms - LETTERS_RETRY_MS + LETTERS_PAUSE_MS
             self._around.flush_soon(self.shard)
 
     def _set_alarm(self, replication: Replication, results: Results) -> None:
@@ -470,7 +471,7 @@ class ShardOwner:
         now_ms = self._around.now.monotonic_ms
         alarm_ms = self._queue_alarm(now_ms)
         if replication.commit_untold:
-            alarm_ms = min(alarm_ms, now_ms + COMMIT_NOTICE_MS)
+            alarm_ms = min(alarm_ms, self._committed_ms + COMMIT_NOTICE_MS)
         if results.waiting or self._confirmation.under_way or self.phase is Phase.OPENING:
             alarm_ms = min(alarm_ms, now_ms + RESULT_BOUND_MS)
         if not replication.all_keep_up:

@@ -71,6 +71,8 @@ from tests.scenarios.processes import EPOCH_MS, QUEUE_ID, SHARD, Manager, Node
 from tests.scenarios.words import log_line, position, result
 from tests.simulation.bounds import bounds
 
+COMMIT_NOTICE_MS = 20
+"""Scripts are short: their replicas learn of commits sooner than they would."""
 HAND = 900_000
 """Attempts of tokens written by hand are numbered from here."""
 
@@ -80,6 +82,7 @@ class Script:
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
+        stack.enter_context(bounds({"commit_notice_ms": COMMIT_NOTICE_MS}))
         self._world: World | None = None
         self._handles: dict[str, tuple[int, int]] = {}
         self._hands: dict[str, int] = {}

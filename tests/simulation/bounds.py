@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from distribution_manager.core import healer, replication, takeover
+from distribution_manager.core import healer, owner, replication, takeover
 from shadow_nodes.core import replica
 from shadow_nodes.core.machine import machine, state
 
@@ -19,6 +19,7 @@ PLACES: dict[str, list[tuple[Any, str]]] = {
     "window_ms": [(state, "DEDUPLICATION_WINDOW_MS"), (state, "RECEIVE_ATTEMPT_WINDOW_MS")],
     "content_bytes": [(replica, "CONTENT_BYTES_MAX")],
     "learner_patience_ms": [(healer, "LEARNER_PATIENCE_MS")],
+    "commit_notice_ms": [(owner, "COMMIT_NOTICE_MS")],
     "learners": [(healer, "LEARNERS_MAX")],
 }
 

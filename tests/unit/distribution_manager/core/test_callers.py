@@ -8,6 +8,7 @@ from review_world import SHARD, World
 
 from distribution_manager.core import callers
 from distribution_manager.core.callers import Callers
+from distribution_manager.core.limits import COMMIT_NOTICE_MS
 from distribution_manager.core.manager import ManagerCore
 from shadow_nodes.protocol.commands import Content, Open, Send, decode_entry
 from shadow_nodes.protocol.limits import CALLERS_REPEATED_ENTRIES
@@ -43,7 +44,7 @@ def test_key_and_region_travel_to_the_owner_and_into_the_log() -> None:
         world.managers[manager].step(ask)
         world.run(50)
         assert len(answers) == 1
-    world.run(100)
+    world.run(COMMIT_NOTICE_MS + 100)
     regions = {"m1": "a", "m2": "b"}
     assert told(world) == [(key, regions[manager]) for manager, key in asked]
 
