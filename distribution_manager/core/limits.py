@@ -43,7 +43,7 @@ RESULT_BOUND_MS = 150
 PRIMARY_SILENT_MS = 1_000
 """A primary that has said nothing about a busy shard for this long is replaced, though its link is up."""
 COMMIT_NOTICE_MS = 500
-"""Replicas learn of a commit with the next append, or after this long without one; whoever is to tell a result, at once.
+"""Replicas learn of a commit with the next append, or after this long without one; who is to tell a result, at once.
 Sooner, a queue that is used now and then would pay for every operation twice: see benchmarks/README.md."""
 LONG_POLL_SLICE_MS = 1_000
 """A waiting receive is asked for anew, under a new operation id, this often, so that no old id holds results back."""

@@ -99,8 +99,8 @@ class AdminApi:
         seen = self._core.directory.synchronized
         if self.stopping or not seen or lacks_near or len(links) * 2 <= len(nodes) or not nodes:
             raise web.HTTPServiceUnavailable(
-                text=f"not ready: etcd {'seen' if seen else 'not seen yet'}, {len(links)} of {len(nodes)} nodes linked, "
-                f"{near} of this region's {max(near, self._near_nodes)}\n"
+                text=f"not ready: etcd {'seen' if seen else 'not seen yet'}, "
+                f"{len(links)} of {len(nodes)} nodes linked, {near} of this region's {max(near, self._near_nodes)}\n"
             )
         return web.Response(text="ready\n")
 
