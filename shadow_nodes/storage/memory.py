@@ -1,7 +1,9 @@
 """A store in memory, for tests and the deterministic simulation: no clock, chance, files or threads.
 
 Model: ``begin`` submits a write, ``finish`` is its fsync; a crash keeps what was finished and, if the driver says
-so, a prefix of what was not. Invariant: reads see finished writes only, and each wholly or not at all.
+so, a prefix of what was not. Damage lies where it was done until it is read, or written over.
+Invariant: reads see finished writes only, and each wholly or not at all; what is damaged is not returned, and a store
+that has noticed damage is condemned, as the real one is.
 """
 
 from __future__ import annotations
@@ -29,6 +31,13 @@ class _Shard:
         self.epochs: list[Position] = []
         self.rows: dict[RowKey, bytes] = {}
         self.outcomes: list[tuple[int, bytes]] = []
+        self.bad_seqs: set[int] = set()
+        self.bad_rows: set[RowKey] = set()
+        self.bad_outcomes: set[int] = set()
+
+    @property
+    def damaged(self) -> bool:
+        return bool(self.bad_seqs or self.bad_rows or self.bad_outcomes)
 
     def position_at(self, seq: int) -> Position:
         place = bisect_right(self.epochs, seq, key=lambda first: first.seq) - 1
@@ -39,6 +48,7 @@ class _Shard:
             self.log.pop()
         while self.epochs and self.epochs[-1].seq > after_seq:
             self.epochs.pop()
+        self.bad_seqs = {seq for seq in self.bad_seqs if seq <= after_seq}
 
     def append(self, entries: list[LogEntry]) -> None:
         for entry in entries:
@@ -48,6 +58,8 @@ class _Shard:
 
     def trim(self, log_start: Position) -> None:
         self.outcomes = [chunk for chunk in self.outcomes if chunk[0] > log_start.seq]
+        self.bad_outcomes = {seq for seq in self.bad_outcomes if seq > log_start.seq}
+        self.bad_seqs = {seq for seq in self.bad_seqs if seq > log_start.seq}
         while self.log and self.log[0].seq <= log_start.seq:
             self.log.popleft()
         while len(self.epochs) > 1 and self.epochs[1].seq <= log_start.seq + 1:
@@ -65,6 +77,8 @@ class _Shard:
             self.rows[kind, number] = value
         for row_key in changes.deletes:
             self.rows.pop(row_key, None)
+        written = {(kind, number) for kind, number, _ in changes.puts}
+        self.bad_rows = {key for key in self.bad_rows if key in self.rows and key not in written}
 
 
 class MemoryStore:
@@ -77,6 +91,7 @@ class MemoryStore:
         self._begun: dict[Ticket, list[ShardWrite]] = {}
         self._tickets = 0
         self._damage = ""
+        self._bad_records = False
         self._gone = ""
 
     # --- the store's interface
@@ -87,6 +102,8 @@ class MemoryStore:
 
     def recover(self) -> list[ReplicaRecord]:
         self._check()
+        if self._bad_records:
+            raise self._noticed("a shard's record is damaged")
         return [shard.record for shard in self._shards.values()]
 
     def write(self, writes: list[ShardWrite]) -> None:
@@ -105,6 +122,8 @@ class MemoryStore:
             entry = state.log[index]
             if entry.seq > up_to_seq or (entries and size_bytes >= limit_bytes):
                 break
+            if entry.seq in state.bad_seqs:
+                raise self._noticed(f"shard {shard}: log entry {entry.seq} is damaged")
             entries.append(entry)
             size_bytes += len(entry.data)
         return entries
@@ -114,6 +133,8 @@ class MemoryStore:
         chunks: list[bytes] = []
         for seq, data in self._shards[shard].outcomes if shard in self._shards else ():
             if seq > after_seq:
+                if seq in self._shards[shard].bad_outcomes:
+                    raise self._noticed(f"shard {shard}: the outcomes up to entry {seq} are damaged")
                 chunks.append(data)
             if seq >= up_to_seq:
                 break
@@ -127,18 +148,31 @@ class MemoryStore:
     def read_rows(self, shard: ShardKey, twins: Twins | None = None) -> Iterable[Row]:
         self._check()
         state = self._shards.get(shard)
-        return _sorted_rows(state.rows) if state else []
+        return self._walk(shard, state) if state else []
 
     def read_row(self, shard: ShardKey, kind: int, key: int) -> bytes | None:
         self._check()
         state = self._shards.get(shard)
+        if state and (kind, key) in state.bad_rows:
+            raise self._noticed(f"shard {shard}: row ({kind}, {key}) is damaged")
         return state.rows.get((kind, key)) if state else None
 
     def snapshot(self, shard: ShardKey, chunk_bytes: int) -> tuple[ReplicaRecord, Iterator[list[Row]]]:
         """Raises KeyError where the shard is not known."""
         self._check()
         state = self._shards[shard]
-        return state.record, in_chunks(_sorted_rows(state.rows), chunk_bytes)
+        return state.record, in_chunks(self._walk(shard, state), chunk_bytes)
+
+    def _walk(self, shard: ShardKey, state: _Shard) -> Iterator[Row]:
+        """The rows as they are now, whatever is written meanwhile."""
+        rows = [(kind, key, state.rows[kind, key]) for kind, key in sorted(state.rows)]
+        return self._unless_damaged(shard, rows, set(state.bad_rows))
+
+    def _unless_damaged(self, shard: ShardKey, rows: list[Row], bad: set[RowKey]) -> Iterator[Row]:
+        for row in rows:
+            if row[:2] in bad:
+                raise self._noticed(f"shard {shard}: row {row[:2]} is damaged")
+            yield row
 
     def stage(self, shard: ShardKey, number: int, checkpoint: Position, rows: list[Row]) -> None:
         self._check()
@@ -193,6 +227,7 @@ class MemoryStore:
         after._shards = self._shards
         after._staged = self._staged
         after._damage = self._damage
+        after._bad_records = self._bad_records
         if not after._damage:
             for writes in list(self._begun.values())[:survived]:
                 after._apply(writes)
@@ -205,6 +240,27 @@ class MemoryStore:
         """Torn or flipped bytes: every later call, ``recover`` after a crash included, raises CorruptError."""
         self._damage = reason
 
+    def damage_records(self) -> None:
+        """What is read when a store is opened, and only then: noticed at the next start."""
+        self._bad_records = True
+
+    def damage_log(self, shard: ShardKey, seqs: Iterable[int]) -> None:
+        """Log entries: noticed when one of them is read, if they are not cut or trimmed before."""
+        self._shards[shard].bad_seqs.update(seqs)
+
+    def damage_rows(self, shard: ShardKey, keys: Iterable[RowKey]) -> None:
+        """Rows of the checkpoint: noticed when one is read alone, or all are, if they are not written anew before."""
+        self._shards[shard].bad_rows.update(keys)
+
+    def damage_outcomes(self, shard: ShardKey, seqs: Iterable[int]) -> None:
+        """Chunks of outcomes, as ``read_outcomes`` finds them."""
+        self._shards[shard].bad_outcomes.update(seqs)
+
+    @property
+    def damaged(self) -> bool:
+        """Whether there is damage, noticed or not."""
+        return bool(self._damage) or self._bad_records or any(state.damaged for state in self._shards.values())
+
     # --- inside
 
     def _check(self) -> None:
@@ -212,6 +268,11 @@ class MemoryStore:
             raise OSError(f"the store {self._incarnation} is {self._gone}")
         if self._damage:
             raise CorruptError(self._damage)
+
+    def _noticed(self, reason: str) -> CorruptError:
+        """The store is condemned: it serves nothing more, and will not be opened again."""
+        self._damage = reason
+        return CorruptError(reason)
 
     def _apply(self, writes: list[ShardWrite]) -> None:
         try:
@@ -245,7 +306,3 @@ class MemoryStore:
             state.trim(record.log_start)
         state.record = record
         self._shards[write.shard] = state
-
-
-def _sorted_rows(rows: dict[RowKey, bytes]) -> list[Row]:
-    return [(kind, key, rows[kind, key]) for kind, key in sorted(rows)]

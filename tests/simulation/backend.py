@@ -10,7 +10,7 @@ from distribution_manager.core.attributes import settings_of, wishes_of
 from distribution_manager.core.messages import Verdict
 from distribution_manager.core.metadata import QueueMetadata
 from distribution_manager.core.placement import NotEnoughRegionsError, placements
-from shadow_nodes.protocol.commands import Command, Configure, Refused, Result, Seal, Summary
+from shadow_nodes.protocol.commands import Batch, Command, Configure, Refused, Result, Seal, Summary
 from shadow_nodes.protocol.handles import SESSION_BITS
 from tests.simulation.history import Op
 from tests.simulation.manager_process import ManagerProcess
@@ -53,6 +53,9 @@ class Backend:
 
     def _submit(self, queue: QueueMetadata, op: Op, command: Command, wait_ms: int, answer: Answer) -> None:
         op.queue = queue.queue_id
+        watch, shard = self.world.watch, queue.shard()
+        # what expires is gone without a command
+        ready = watch.ready(shard) if "MessageRetentionPeriod" not in queue.attributes else (0, 0)
 
         def done(session: int, counter: int, verdict: Verdict, result: Result | None, _s: Summary | None) -> None:
             if verdict is Verdict.GONE:
@@ -62,13 +65,15 @@ class Backend:
             elif isinstance(result, Refused):
                 answer("refused", result)
             else:
+                if result == Batch([]):
+                    watch.empty_answer(shard, ready)
                 answer("ok", (session, counter, result))
 
         if self.core is not self.process.core:
             answer("unknown", None)  # it was started again meanwhile: what this call was with is gone
             return
         self.process.enter()
-        self.core.submit(queue.shard(), command, wait_ms, done, self.wanted)
+        self.core.submit(shard, command, wait_ms, done, self.wanted)
 
     # --- queues ----------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from distribution_manager.core import healer, owner, replication, takeover
+from distribution_manager.core import healer, owner, replication, sequencer, takeover
 from shadow_nodes.core import replica
 from shadow_nodes.core.machine import machine, state
 
@@ -15,6 +15,7 @@ PLACES: dict[str, list[tuple[Any, str]]] = {
     "window_bytes": [(replication, "WINDOW_BYTES_MAX"), (replication, "AWAY_WINDOW_BYTES_MAX")],
     "append_bytes": [(replica, "APPEND_BYTES_MAX"), (replication, "APPEND_BYTES_MAX")],
     "fetch_entries": [(takeover, "FETCH_ENTRIES_MAX")],
+    "entries_under_way": [(sequencer, "ENTRIES_UNDER_WAY_MAX")],
     "expire_per_entry": [(machine, "EXPIRE_PER_ENTRY_MAX")],
     "window_ms": [(state, "DEDUPLICATION_WINDOW_MS"), (state, "RECEIVE_ATTEMPT_WINDOW_MS")],
     "content_bytes": [(replica, "CONTENT_BYTES_MAX")],

@@ -15,11 +15,11 @@ from distribution_manager.core.metadata import Drain, encode_record, node_drain_
 from distribution_manager.core.transactions import Put, Remove, Transaction
 from shadow_nodes.protocol.errors import OutcomeUnknownError, RejectedError
 from tests.simulation.etcd_front import ETCD
-from tests.simulation.healing_faults import HealingFaults
 from tests.simulation.loop import MS, SECOND
 from tests.simulation.manager_process import ManagerProcess
 from tests.simulation.node_process import NodeProcess
 from tests.simulation.plan import Fault
+from tests.simulation.rare_faults import RareFaults
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -28,16 +28,13 @@ BEYOND_MS = 60_000
 """How far a clock jumps that is beyond CLOCK_SKEW_MAX_MS."""
 
 
-class Faults(HealingFaults):
+class Faults(RareFaults):
     def __init__(self, world: World) -> None:
-        super().__init__()
-        self.world = world
-        self.happened: dict[str, int] = {}
+        super().__init__(world)
         self.beyond: str = ""
         """The one process whose clock is beyond all bounds."""
         self.victims: list[str] = []
         """Processes that were crashed, paused or cut off."""
-        self._mending: dict[int, Callable[[], None]] = {}
         for fault in world.plan.faults:
             world.loop.later(fault.at_us, self._begin, fault)
 
@@ -46,17 +43,10 @@ class Faults(HealingFaults):
         mend = getattr(self, f"_{fault.kind}")(random, fault)
         if mend is False:
             return
-        self.happened[fault.kind] = self.happened.get(fault.kind, 0) + 1
+        self._count(fault.kind)
         self.world.traced("fault", fault.kind, [fault])
         if mend is not None:
-            number = self.world.number()
-            self._mending[number] = mend
-            self.world.loop.later(fault.lasts_us, self._end, number)
-
-    def _end(self, number: int) -> None:
-        mend = self._mending.pop(number, None)
-        if mend is not None:
-            mend()
+            self._lasting(fault.lasts_us, mend)
 
     def end_all(self) -> None:
         for number in list(self._mending):
@@ -92,8 +82,7 @@ class Faults(HealingFaults):
 
     def _cut_off(self, one: str) -> Callable[[], None]:
         self.victims.append(one)
-        names = self._names()
-        return self._cut([(a, b) for a in names for b in names if (a == one) != (b == one)])
+        return self._cut_apart([one])
 
     def _restart(self, process: NodeProcess | ManagerProcess) -> Callable[[], None]:
         def mend() -> None:
@@ -192,6 +181,23 @@ class Faults(HealingFaults):
         node.corrupt()
         return None
 
+    def _node_damage(self, random: Random, fault: Fault) -> bool | None:
+        """A page of its store, within the same budget, though it may never be noticed."""
+        node = self._node(random)
+        kind = node.damage(random) if self.can_lose(node, unnoticed=True) else ""
+        if not kind:
+            return False
+        self._count(f"damage_{kind}")
+        return None
+
+    def _read_operations(self, random: Random, fault: Fault) -> bool | None:
+        """No fault, but what finds damage in parts of the log that nobody has read for long."""
+        node = self._node(random)
+        if not node.alive or node.paused:
+            return False
+        node.input_now(node.read_operations, random)
+        return None
+
     # --- planned moves ---------------------------------------------------------------------------------------------
 
     def _handoff(self, random: Random, fault: Fault) -> bool | None:
@@ -240,13 +246,6 @@ class Faults(HealingFaults):
 
     # --- network ---------------------------------------------------------------------------------------------------
 
-    def _cut(self, ways: list[tuple[str, str]]) -> Callable[[], None]:
-        self.world.network.cut_ways(ways)
-        return lambda: self.world.network.mend_ways(ways)
-
-    def _names(self) -> list[str]:
-        return [*self.world.processes, ETCD]
-
     def _partition(self, random: Random, fault: Fault) -> Callable[[], None]:
         """Regions apart, or any two groups of processes."""
         names = self._names()
@@ -255,8 +254,7 @@ class Faults(HealingFaults):
             side = {p.name for p in self.world.processes.values() if p.region in regions}
         else:
             side = set(random.sample(names, random.randint(1, len(names) - 1)))
-        ways = [(a, b) for a in names for b in names if (a in side) != (b in side)]
-        return self._cut(ways)
+        return self._cut_apart(side)
 
     def _one_way(self, random: Random, fault: Fault) -> Callable[[], None]:
         names = self._names()
@@ -271,9 +269,7 @@ class Faults(HealingFaults):
         owners = [manager for manager in self.world.manager_list if manager.alive and manager.live_core().owners]
         if not owners:
             return False
-        number = self.world.number()
-        self._mending[number] = self._cut_off(random.choice(owners).name)
-        self.world.loop.later(random.uniform(3, 8) * SECOND, self._end, number)
+        self._lasting(random.uniform(3, 8) * SECOND, self._cut_off(random.choice(owners).name))
         return None
 
     def _manager_links(self, random: Random, fault: Fault) -> Callable[[], None]:
@@ -361,7 +357,7 @@ class Faults(HealingFaults):
 
         def restore() -> None:
             if self._sets() == before and not self.world.creating():
-                self.happened["etcd_restored"] = self.happened.get("etcd_restored", 0) + 1
+                self._count("etcd_restored")
                 cluster.restore(backup)
 
         return restore

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from distribution_manager.core import procedures
 from distribution_manager.core.metadata import QueueMetadata, ShardRecord
 from tests.simulation.loop import SECOND
+from tests.simulation.manager_process import ManagerProcess
+from tests.simulation.mending import Mending
 from tests.simulation.node_process import NodeProcess
 from tests.simulation.plan import Fault
 
@@ -23,10 +25,9 @@ FACTORS_AVAILABLE = (2, 3, 4, 6)
 """Those with which no operation fails while one process is away."""
 
 
-class HealingFaults:
-    world: World
-
-    def __init__(self) -> None:
+class HealingFaults(Mending):
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
         self._changing = 0
         """Changes of a shadow factor whose outcome is not known: one may still come."""
 
@@ -61,21 +62,29 @@ class HealingFaults:
         wanted = [queue["factor"] for queue in self.world.plan.queues]
         return left > max([*wanted, *(queue.shadow_factor for queue in self.world.metadata().values())])
 
-    def can_lose(self, node: NodeProcess) -> bool:
-        """Whether every shard can bear the loss of what this node holds; no queue is just being made or changed."""
+    def can_lose(self, node: NodeProcess, unnoticed: bool = False) -> bool:
+        """Whether every shard can bear the loss of what this node holds; no queue is just being made or changed.
+
+        ``unnoticed``: damage that may be noticed only when the node has joined another set.
+        """
         if node.lost or node.corrupted or self._changing or self.world.creating():
             return False
         queues = self.world.metadata()
         for shard, record in self.world.records().items():
-            if node.name != record.learner and all(replica.node != node.name for replica in record.replicas):
+            outside = node.name != record.learner and all(replica.node != node.name for replica in record.replicas)
+            if outside and not unnoticed:
                 continue
             queue = queues.get(shard.partition("/")[0])
             if queue is None or len(record.replicas) != 1 + queue.shadow_factor:
                 return False
-            lost = self._lost(record)
+            lost = self._lost(record) | self._damaged()
             if node.name in lost or len(lost) + 1 > queue.shadow_factor // 2:
                 return False
         return True
+
+    def _damaged(self) -> set[str]:
+        """These may join any set before anybody notices."""
+        return {node.name for node in self.world.node_list if node.corrupted}
 
     def _lost(self, record: ShardRecord) -> set[str]:
         holders = {replica.node: self.world.nodes[replica.node] for replica in record.replicas}
@@ -110,7 +119,11 @@ class HealingFaults:
         factor = random.choice([factor for factor in wanted if factor < left])
         if factor < queue.shadow_factor and not self._whole(queue):
             return False
-        manager = random.choice(managers)
+        self.set_factor(random.choice(managers), queue, factor)
+        return True
+
+    def set_factor(self, manager: ManagerProcess, queue: QueueMetadata, factor: int) -> None:
+        """A change that may still come counts as under way."""
         self._changing += 1
 
         def ended(status: str, value: object) -> None:
@@ -118,9 +131,10 @@ class HealingFaults:
                 self._changing -= 1
 
         manager.run(lambda: procedures.change_queue(queue.queue_id, {}, {}, factor, manager.clock_ms()), ended)
-        return True
 
     def _whole(self, queue: QueueMetadata) -> bool:
         """Whether nothing of it is lost: a smaller set might be made of what is left, and of what is lost."""
         records = self.world.records()
-        return not any(self._lost(records[shard]) for shard in records if shard.startswith(queue.queue_id))
+        return not self._damaged() and not any(
+            self._lost(records[shard]) for shard in records if shard.startswith(queue.queue_id)
+        )

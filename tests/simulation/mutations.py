@@ -22,13 +22,21 @@ NODE = "shadow_nodes/core"
 
 @dataclass(frozen=True)
 class Mutation:
-    """``before`` occurs once in the file, and becomes ``after``."""
+    """``before`` occurs once in the file, and becomes ``after``.
+
+    ``also``: (path, before, after) of what else is changed, where another check covers for the one that is broken.
+    """
 
     name: str
     path: str
     before: str
     after: str
     profile: str = "all"
+    also: tuple[tuple[str, str, str], ...] = ()
+
+    @property
+    def edits(self) -> tuple[tuple[str, str, str], ...]:
+        return ((self.path, self.before, self.after), *self.also)
 
 
 MUTATIONS = (
@@ -91,12 +99,14 @@ MUTATIONS = (
         f"{NODE}/replica.py",
         "self._advance(min(message.commit_seq, self.matched), results)",
         "self._advance(min(message.commit_seq, self.last.seq), results)",
+        "tails",
     ),
     Mutation(
         "matched survives a new promise",
         f"{NODE}/replica.py",
         "            self.promised = token\n            self.matched = self.committed.seq\n",
         "            self.promised = token\n            self.matched = self.last.seq\n",
+        "tails",
     ),
     Mutation(
         "applies before the commit",
@@ -121,19 +131,21 @@ MUTATIONS = (
         f"{MANAGER}/replication.py",
         "follower is not None and follower.incarnation == replica.incarnation else 0",
         "follower is not None else 0",
+        "deserters",
     ),
     Mutation(
         "a lost store confirms an empty answer",
         f"{MANAGER}/confirmation.py",
         "self._around.incarnation(replica.node) == replica.incarnation",
         "self._around.incarnation(replica.node) is not None",
+        "deserters",
     ),
     Mutation(
         "a repeated send is refused for want of room",
         f"{MANAGER}/owner.py",
         "return isinstance(request.command, Send | Accept) and not request.repeated",
         "return isinstance(request.command, Send | Accept)",
-        "disks",
+        "room",
     ),
     Mutation(
         "a full disk's node promises",
@@ -158,7 +170,7 @@ MUTATIONS = (
         f"{NODE}/replica.py",
         "return token != self.promised and token.epoch <= self.promised.epoch",
         "return token != self.promised and token.epoch < self.promised.epoch",
-        "etcd",
+        "restored",
     ),
     Mutation(
         "append takes any token",
@@ -179,6 +191,7 @@ MUTATIONS = (
         f"{NODE}/replica.py",
         "return position.seq <= self.committed.seq or self.epoch_at(position.seq) == position.epoch",
         "return True",
+        "tails",
     ),
     Mutation(
         "a takeover chooses the longest log, whatever its epoch",
@@ -204,7 +217,7 @@ MUTATIONS = (
         "        self._confirmation.waiting += self._desk.give_up(self._around.now.monotonic_ms, now_ms)\n",
         "        for request in self._desk.give_up(self._around.now.monotonic_ms, now_ms):\n"
         "            request.finish(request, Verdict.DONE, Batch([]), None)\n",
-        "quiet",
+        "deserters",
     ),
     Mutation(
         "letters are taken twice",
@@ -239,18 +252,21 @@ MUTATIONS = (
         f"{MANAGER}/membership.py",
         "            replication.set_voters(self.record.replicas, wanted.record.replicas)\n",
         "            replication.set_voters(wanted.record.replicas)\n",
+        "relearn",
     ),
     Mutation(
         "a change of the set does not need the new set's quorum",
         f"{MANAGER}/membership.py",
         "            replication.set_voters(self.record.replicas, wanted.record.replicas)\n",
         "            replication.set_voters(self.record.replicas)\n",
+        "relearn",
     ),
     Mutation(
         "a newcomer is admitted before it has caught up",
         f"{MANAGER}/membership.py",
         "if follower.incarnation == incarnation and caught_up:",
         "if follower.incarnation == incarnation:",
+        "deserters",
     ),
     Mutation(
         "a removed replica forgets its promise",
@@ -271,21 +287,21 @@ MUTATIONS = (
         f"{MANAGER}/healing.py",
         "    if learner in situation.well:\n",
         "    if learner and _fit(situation, learner):\n",
-        "healing",
+        "relearn",
     ),
     Mutation(
         "what was said over an older link is heard",
         f"{NODE}/node.py",
         "        if item.superseded:\n            return\n",
         "",
-        "healing",
+        "relearn",
     ),
     Mutation(
         "a node that was told to retire learns at once",
         f"{MANAGER}/healing.py",
         "    barred = {*situation.members, *situation.retiring, situation.record.learner}\n",
         "    barred = {*situation.members, situation.record.learner}\n",
-        "healing",
+        "relearn",
     ),
     Mutation(
         "former replicas are told nothing",
@@ -310,6 +326,22 @@ MUTATIONS = (
         "        self._refused(",
     ),
     Mutation(
+        "a lock of unknown outcome is believed, and nodes take the same epoch of another attempt",
+        f"{MANAGER}/takeover.py",
+        "        if outcome is None:\n            self._read_again()\n            return\n        self._refused(",
+        "        if outcome is None:\n"
+        "            self.record = wanted\n            self._begin_fence()\n            return\n"
+        "        self._refused(",
+        "locks",
+        (
+            (
+                f"{NODE}/replica.py",
+                "return token != self.promised and token.epoch <= self.promised.epoch",
+                "return token != self.promised and token.epoch < self.promised.epoch",
+            ),
+        ),
+    ),
+    Mutation(
         "a FIFO group goes on past a member in flight",
         f"{NODE}/machine/fifo.py",
         "        if group.in_flight or group.id in self._blocked:\n            return\n",
@@ -325,12 +357,13 @@ MUTATIONS = (
 
 
 def apply(mutation: Mutation, root: Path) -> None:
-    path = root / mutation.path
-    text = path.read_text()
-    count = text.count(mutation.before)
-    if count != 1:
-        raise ValueError(f"{mutation.name}: its text occurs {count} times in {mutation.path}")
-    path.write_text(text.replace(mutation.before, mutation.after))
+    for name, before, after in mutation.edits:
+        path = root / name
+        text = path.read_text()
+        count = text.count(before)
+        if count != 1:
+            raise ValueError(f"{mutation.name}: its text occurs {count} times in {name}")
+        path.write_text(text.replace(before, after))
 
 
 def copy_to(root: Path) -> None:
@@ -393,10 +426,11 @@ def main() -> int:
 def check(mutations: list[Mutation]) -> int:
     wrong = 0
     for mutation in mutations:
-        count = (ROOT / mutation.path).read_text().count(mutation.before)
-        if count != 1:
-            print(f"{mutation.name}: its text occurs {count} times in {mutation.path}")
-            wrong += 1
+        for path, before, _ in mutation.edits:
+            count = (ROOT / path).read_text().count(before)
+            if count != 1:
+                print(f"{mutation.name}: its text occurs {count} times in {path}")
+                wrong += 1
     return wrong
 
 

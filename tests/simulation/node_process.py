@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from shadow_nodes.core.node import NodeBatch, NodeConfig, NodeCore, Now, Pull, Reading, Send
@@ -23,6 +24,8 @@ PULL_TIMEOUT_US = 5 * SECOND
 ROOM_RETRY_US = 250 * MS
 """ROOM_RETRY_SECONDS."""
 FSYNC_US_MAX = 3 * SECOND
+PAGE_ITEMS_MAX = 5
+"""Neighbours that are damaged together."""
 LOADING_US = 300 * MS
 """How long a node reads a snapshot that it has installed."""
 
@@ -34,14 +37,18 @@ class NodeProcess(Process):
         self.store = self._new_store()
         self.core: NodeCore | None = None
         self.fsync_factor = 1.0
-        self.corrupted = False
-        self.disk = "ok"
         self.cpu = 0.1
+        self.disk = "ok"
         """"low": its reserve is in use, queues may not grow. "full": nothing can be written."""
         self.lost = False
         """Its store is gone, though it is not started again yet."""
         self.dead = False
         """It is never started again."""
+
+    @property
+    def corrupted(self) -> bool:
+        """Something in its store is damaged, noticed or not."""
+        return self.store.damaged
 
     @property
     def incarnation(self) -> str:
@@ -65,7 +72,6 @@ class NodeProcess(Process):
             self.core = NodeCore(config, self.store)
         except CorruptError:
             self.store = self._new_store()
-            self.corrupted = False
             self.core = NodeCore(config, self.store)
         self.core.load = Load(self.cpu, has_room=self.disk == "ok")
         self.world.watch.node_started(self)
@@ -80,12 +86,45 @@ class NodeProcess(Process):
         self.world.network.died(self)
 
     def corrupt(self) -> None:
-        self.corrupted = True
+        """Whatever is done next with the store notices it."""
         self.store.corrupt("flipped bytes")
+
+    def damage(self, random: Random) -> str:
+        """A page of the store, which only those notice who read it; returns of what it is."""
+        store = self.store
+        shards = [shard for shard, state in store._shards.items() if state.log or state.rows]
+        kind = random.choice(("records", "log", "log", "rows", "rows", "outcomes"))
+        if not shards or kind == "records":
+            store.damage_records()
+            return "records"
+        shard = random.choice(shards)
+        state = store._shards[shard]
+        places: dict[str, list[Any]] = {
+            "log": [entry.seq for entry in state.log],
+            "rows": sorted(state.rows),
+            "outcomes": [seq for seq, _ in state.outcomes],
+        }
+        found = places[kind]
+        if not found:
+            return ""
+        first = random.randrange(len(found))
+        page = found[first : first + random.randint(1, PAGE_ITEMS_MAX)]
+        {"log": store.damage_log, "rows": store.damage_rows, "outcomes": store.damage_outcomes}[kind](shard, page)
+        return kind
+
+    def read_operations(self, random: Random) -> None:
+        """Somebody reads a page of the operation log, as of a shard that this node has."""
+        assert self.core is not None
+        shards = [shard for shard, replica in self.core.replicas.items() if not replica.blank]
+        if shards:
+            shard = random.choice(shards)
+            page = self.core.page_for(shard, random.randint(0, self.core.replicas[shard].committed.seq), None)
+            if page is not None:
+                self.world.watch.page_read(shard, page)
 
     def replace_store(self) -> None:
         self.store = self._new_store()
-        self.lost = self.corrupted = False
+        self.lost = False
 
     def _fatal(self, error: Exception) -> None:
         """As a real node, it ends itself; something starts it again."""

@@ -23,6 +23,8 @@ LOAD_KINDS = ("drain", "busy")
 """Operators' drains, and load that promotes: no fault, and no operation may fail for them."""
 HEALING_KINDS = ("node_gone", "factor")
 """Drawn by a generator of their own, so that what the others are for a seed does not depend on them."""
+DAMAGE_KINDS = ("node_damage", "read_operations")
+"""So are these."""
 SINGLE_KINDS = (
     "node_down",
     "node_pause",
@@ -37,6 +39,15 @@ SINGLE_HEALING_SHARE = 0.3
 CALM_PROFILES = frozenset({"none", "single", "moves"})
 """No operation may fail, but those at a manager that was hit."""
 LOAD_PROFILES = frozenset({"all", "moves"})
+AIMED_KINDS: dict[str, tuple[str, ...]] = {
+    "tails": ("minority",),
+    "deserters": ("deserter",),
+    "relearn": ("late_retire", "slow_retire"),
+    "room": ("all_full", "handoff", "manager_promote", "manager_crash", "resets"),
+    "locks": ("etcd_loss", "etcd_slow", "etcd_cut", "manager_crash", "owner_cut", "handoff"),
+    "restored": ("etcd_restore", "manager_crash", "owner_cut", "handoff"),
+}
+"""Profiles that aim at one coincidence: see rare_faults.py, and ``_aim`` for what else is drawn otherwise."""
 SINGLE_EVERY_US = 20 * SECOND
 ALL_KINDS = (
     "node_full",
@@ -112,12 +123,14 @@ def make_plan(seed: int, profile: str = "all") -> Plan:
     faults = sorted([*faults, *_healing_faults(healing, load_us, profile)], key=_order)
     moving = Random(f"moving {seed} {profile}")
     faults = sorted([*faults, *_load_faults(moving, load_us, profile)], key=_order)
+    damaging = Random(f"damage {seed} {profile}")
+    faults = sorted([*faults, *_damage_faults(damaging, load_us, profile)], key=_order)
     quick = profile in LOAD_PROFILES and moving.random() < 0.7
     if quick and moving.random() < 0.5:
         for queue in queues:
             wish = {"PreferredPrimaryRegion": moving.choice(regions), "Failback": "true"}
             queue["attributes"] |= wish if moving.random() < 0.5 else {}
-    if any(fault.kind in {"node_corrupt", "node_gone", "etcd_restore"} for fault in faults):
+    if any(fault.kind in {"node_corrupt", "node_damage", "node_gone", "etcd_restore", "deserter"} for fault in faults):
         # a queue might be made on a store that is lost already, though nobody knows it yet; or be lost with etcd
         weights["recreate"] = 0
     skew_ms = random.choice((0, 0, 0, 200, 3_000)) if profile not in CALM_PROFILES else 0
@@ -127,7 +140,7 @@ def make_plan(seed: int, profile: str = "all") -> Plan:
         faults = _single_faults(random, healing, load_us)
         queues = [{**queue, "factor": max(2, queue["factor"])} for queue in queues]
         weights["recreate"] = 0
-    return Plan(
+    plan = Plan(
         seed=seed,
         promises_success=calm,
         timeouts_us=(25 * SECOND,) if calm else (3 * SECOND, 25 * SECOND, 25 * SECOND),
@@ -160,6 +173,34 @@ def make_plan(seed: int, profile: str = "all") -> Plan:
         quick_promotion=quick,
         message_rate=moving.choice((0, 2, 10)) if quick else 0,
         heal_after_ms=healing.choice((0, 1_500, 4_000) if profile in {"all", "single"} else (1_500, 4_000)),
+    )
+    return _aim(plan, profile, random) if profile in AIMED_KINDS else plan
+
+
+def _aim(plan: Plan, profile: str, random: Random) -> Plan:
+    """Much load, or queues that are mostly empty; logs that are kept shortly, sent an entry at a time; room to grow."""
+    small = {
+        "tails": {
+            "append_bytes": 1,
+            "window_bytes": random.choice((500, 3_000)),
+            "checkpoint_rows": random.choice((5, 40)),
+        },
+        "relearn": {"entries_under_way": random.choice((2, 256))},
+    }
+    largest = len(plan.regions) - random.choice((1, 1, 2))
+    idle = {"send": 2, "receive": 12, "delete": 8} if profile == "deserters" and random.random() < 0.7 else {}
+    return msgspec.structs.replace(
+        plan,
+        bounds=plan.bounds | small.get(profile, {}),
+        log_retained_bytes=random.choice((300, 3_000)) if profile == "tails" else plan.log_retained_bytes,
+        queues=[
+            {**queue, "factor": min(3, largest) if profile == "relearn" else max(2, queue["factor"])}
+            for queue in plan.queues
+        ],
+        clients=7,
+        think_us=50 * MS,
+        weights={**plan.weights, "recreate": 0, "purge": 0, **idle},
+        heal_after_ms=0 if profile == "deserters" else plan.heal_after_ms,
     )
 
 
@@ -270,6 +311,17 @@ def _load_faults(random: Random, load_us: int, profile: str) -> list[Fault]:
     return faults
 
 
+def _damage_faults(random: Random, load_us: int, profile: str) -> list[Fault]:
+    faults: list[Fault] = []
+    if random.random() < {"all": 0.3, "nodes": 0.5, "damage": 1}.get(profile, 0):
+        for kind in DAMAGE_KINDS:
+            at_us = random.expovariate(1 / (2 * SECOND))
+            while at_us < load_us:
+                faults.append(Fault(int(at_us), kind, 0, random.getrandbits(32)))
+                at_us += random.expovariate(1 / (2 * SECOND))
+    return faults
+
+
 def _order(fault: Fault) -> tuple[int, str, int]:
     return (fault.at_us, fault.kind, fault.pick)
 
@@ -289,11 +341,14 @@ def _faults(random: Random, load_us: int, profile: str) -> list[Fault]:
         "planned": PLANNED_KINDS,
         "moves": PLANNED_KINDS,
         "healing": (*PLANNED_KINDS, "node_crash", "manager_crash", "owner_cut"),
+        "damage": ("node_crash", "manager_crash", "handoff", "isolate"),
+        **AIMED_KINDS,
     }[profile]
+    aimed = profile in AIMED_KINDS
     faults: list[Fault] = []
     for kind in kinds:
-        if random.random() < (0.45 if profile == "all" else 0.9):
-            mean_us = random.choice((1.5, 4, 10)) * SECOND
+        if random.random() < (0.45 if profile == "all" else 0.9) or aimed:
+            mean_us = random.choice((1.5, 4) if aimed else (1.5, 4, 10)) * SECOND
             at_us = random.expovariate(1 / mean_us)
             while at_us < load_us:
                 lasts_us = random.choice((random.uniform(0.01, 0.4), random.uniform(0.4, 3), random.uniform(3, 9)))

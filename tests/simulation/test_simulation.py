@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.cli import run_seed
+from tests.simulation.plan import AIMED_KINDS
 
 SEEDS = 200
 PER_TEST = 10
@@ -29,10 +30,10 @@ def test_seeds(first: int) -> None:
     assert [(report.seed, report.violations) for report in reports if report.verdict != "valid"] == []
 
 
-PROFILES = ("none", "nodes", "managers", "network", "etcd", "clocks", "disks", "healing", "moves")
+KINDS = ("none", "nodes", "managers", "network", "etcd", "clocks", "disks", "damage", "healing", "moves")
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("profile", [*KINDS, *AIMED_KINDS])
 def test_one_kind_of_faults_at_a_time(profile: str) -> None:
     reports = [run_seed(seed, profile) for seed in range(1, 6)]
     assert [(report.seed, report.violations) for report in reports if report.verdict != "valid"] == []
