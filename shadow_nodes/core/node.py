@@ -91,12 +91,14 @@ class NodeBatch(msgspec.Struct):
 class Pull(msgspec.Struct, frozen=True):
     """For the driver: get the shard's committed log after ``after_seq``, or a snapshot, from the node at ``source``.
 
-    It ends in ``NodeCore.pulled``, ``install`` or ``pull_failed``.
+    It ends in ``NodeCore.pulled``, ``install`` or ``pull_failed``. What comes of it counts only while the node learns
+    the shard for the same ``learning``: a copy that it was told to drop meanwhile has lost its beginning.
     """
 
     shard: ShardKey
     source: str
     after_seq: int
+    learning: int = 0
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -117,6 +119,7 @@ class _Pulling(msgspec.Struct):
     link: LinkId
     token: Token
     source: str
+    learning: int
 
 
 class _Link:
@@ -146,6 +149,7 @@ class NodeCore:
         self._erased: list[ShardKey] = []
         self._pulls: list[Pull] = []
         self._pulling: dict[ShardKey, _Pulling] = {}
+        self._learnings = 0
         self._readings: list[Reading] = []
         self._ticked_ms: int | None = None
 
@@ -303,9 +307,12 @@ class NodeCore:
         if self.out_of_room:
             self._refuse(link, message)
             return
-        if message.shard not in self._pulling:
-            self._pulls.append(Pull(message.shard, message.source, replica.committed.seq))
-        self._pulling[message.shard] = _Pulling(link, message.token, message.source)
+        known = self._pulling.get(message.shard)
+        if known is None:
+            self._learnings += 1
+            self._pulls.append(Pull(message.shard, message.source, replica.committed.seq, self._learnings))
+        learning = self._learnings if known is None else known.learning
+        self._pulling[message.shard] = _Pulling(link, message.token, message.source, learning)
 
     def _inspect(self, link: LinkId, message: Inspect, now: Now) -> None:
         wanted = self.replicas if message.shards is None else message.shards
@@ -368,18 +375,22 @@ class NodeCore:
         replica = self.replicas.get(shard)
         return None if replica is None or replica.installing else replica.read_page(after_seq, since_ms)
 
+    def _waiting_for(self, pull: Pull) -> _Pulling | None:
+        waiting = self._pulling.get(pull.shard)
+        return waiting if waiting is not None and waiting.learning == pull.learning else None
+
     def pulled(self, pull: Pull, entries: list[LogEntry]) -> None:
         """More of the committed log has come; with none the pull is over. Each time the owner is told how far it got:
         under load there is always more, and the owner alone can say when appends may take over."""
         replica = self.replicas.get(pull.shard)
-        waiting = self._pulling.get(pull.shard)
+        waiting = self._waiting_for(pull)
         if replica is None or waiting is None:
             return
         seq = replica.adopt(entries)
         if replica.dirty:
             self._dirty[pull.shard] = replica
         if entries and replica.committed.seq >= entries[-1].seq:
-            self._pulls.append(Pull(pull.shard, pull.source, replica.committed.seq))
+            self._pulls.append(Pull(pull.shard, pull.source, replica.committed.seq, pull.learning))
         else:
             del self._pulling[pull.shard]
         if waiting.token == replica.promised and waiting.link in self._links:
@@ -387,13 +398,13 @@ class NodeCore:
 
     def pull_failed(self, pull: Pull) -> None:
         """The source could not be read; the owner will ask again when it sees that nothing comes."""
-        self._pulling.pop(pull.shard, None)
+        if self._waiting_for(pull) is not None:
+            del self._pulling[pull.shard]
 
     def snapshot_wanted(self, pull: Pull, position: Position) -> bool:
         """Whether to copy a snapshot of this position; where the log itself reaches it, the pull goes on from there."""
         replica = self.replicas.get(pull.shard)
-        if replica is None or pull.shard not in self._pulling:
-            self._pulling.pop(pull.shard, None)
+        if replica is None or self._waiting_for(pull) is None:
             return False
         if not replica.commit_held(position):
             wanted = not replica.would_lose(position)
@@ -402,7 +413,7 @@ class NodeCore:
             return wanted
         if replica.dirty:
             self._dirty[pull.shard] = replica
-        self._pulls.append(Pull(pull.shard, pull.source, replica.committed.seq))
+        self._pulls.append(Pull(pull.shard, pull.source, replica.committed.seq, pull.learning))
         return False
 
     def install(self, pull: Pull, number: int, position: Position) -> bool:
@@ -479,4 +490,4 @@ class NodeCore:
         replica.finish_install(machine)
         waiting = self._pulling.get(replica.shard)
         if waiting is not None:
-            self._pulls.append(Pull(replica.shard, waiting.source, replica.committed.seq))
+            self._pulls.append(Pull(replica.shard, waiting.source, replica.committed.seq, waiting.learning))

@@ -125,6 +125,7 @@ MUTATIONS = (
         f"{MANAGER}/takeover.py",
         "if incarnations.get(node) == answer.incarnation and not",
         "if node in incarnations and not",
+        "deserters",
     ),
     Mutation(
         "a lost store counts for commits",
@@ -198,6 +199,7 @@ MUTATIONS = (
         f"{MANAGER}/takeover.py",
         "key=lambda node: (votes[node].last, node)",
         "key=lambda node: (votes[node].last.seq, node)",
+        "tails",
     ),
     Mutation(
         "a takeover drops the uncommitted tail",
@@ -340,6 +342,21 @@ MUTATIONS = (
                 "return token != self.promised and token.epoch < self.promised.epoch",
             ),
         ),
+    ),
+    Mutation(
+        "a copy goes on after its node has retired",
+        f"{NODE}/node.py",
+        "        return waiting if waiting is not None and waiting.learning == pull.learning else None\n",
+        "        return waiting\n",
+        "relearn",
+    ),
+    Mutation(
+        "a learner is admitted before it has caught up, and whoever holds what",
+        f"{MANAGER}/healing.py",
+        "    if learner in situation.well:\n",
+        "    if learner and _fit(situation, learner):\n",
+        "healing",
+        ((f"{MANAGER}/membership.py", "        if replication.holds(record.replicas):\n", "        if True:\n"),),
     ),
     Mutation(
         "a FIFO group goes on past a member in flight",

@@ -327,7 +327,14 @@ class NodeProcess(Process):
             self._fatal(error)
             return
         if len(chunks) > 1:
-            self.timer(self.world.random.uniform(0, 20 * MS), self._stage, pull, number, checkpoint, chunks[1:])
+            self.timer(
+                self.world.random.uniform(0, self.world.plan.chunk_us),
+                self._stage,
+                pull,
+                number,
+                checkpoint,
+                chunks[1:],
+            )
             return
         self.core.install(pull, number, checkpoint)
         self._pull_ended(pull, False)

@@ -42,7 +42,7 @@ LOAD_PROFILES = frozenset({"all", "moves"})
 AIMED_KINDS: dict[str, tuple[str, ...]] = {
     "tails": ("minority",),
     "deserters": ("deserter",),
-    "relearn": ("late_retire", "slow_retire"),
+    "relearn": ("late_retire", "slow_retire", "wavering"),
     "room": ("all_full", "handoff", "manager_promote", "manager_crash", "resets"),
     "locks": ("etcd_loss", "etcd_slow", "etcd_cut", "manager_crash", "owner_cut", "handoff"),
     "restored": ("etcd_restore", "manager_crash", "owner_cut", "handoff"),
@@ -86,6 +86,8 @@ class Plan(msgspec.Struct):
     lease_ms: int
     log_retained_bytes: int
     chunk_bytes: int
+    chunk_us: int
+    """Copying a snapshot takes up to so long for each chunk."""
     bounds: dict[str, int]
     """Bounds of the cores that are drawn anew: see bounds.py."""
     queues: list[dict[str, Any]]
@@ -157,6 +159,7 @@ def make_plan(seed: int, profile: str = "all") -> Plan:
         lease_ms=random.choice((3_000, 5_000, 10_000)),
         log_retained_bytes=random.choice((300, 3_000, 1 << 26)),
         chunk_bytes=random.choice((100, 2_000, 262_144)),
+        chunk_us=20 * MS,
         bounds={
             **_bounds(random),
             "learner_patience_ms": healing.choice((1_000, 3_000)),
@@ -185,14 +188,17 @@ def _aim(plan: Plan, profile: str, random: Random) -> Plan:
             "window_bytes": random.choice((500, 3_000)),
             "checkpoint_rows": random.choice((5, 40)),
         },
-        "relearn": {"entries_under_way": random.choice((2, 256))},
+        "relearn": {"entries_under_way": random.choice((2, 256)), "checkpoint_rows": 5},
     }
+    slow_copy = profile == "relearn" and random.random() < 0.5
     largest = len(plan.regions) - random.choice((1, 1, 2))
     idle = {"send": 2, "receive": 12, "delete": 8} if profile == "deserters" and random.random() < 0.7 else {}
     return msgspec.structs.replace(
         plan,
         bounds=plan.bounds | small.get(profile, {}),
-        log_retained_bytes=random.choice((300, 3_000)) if profile == "tails" else plan.log_retained_bytes,
+        log_retained_bytes=random.choice((300, 3_000)) if profile in small else plan.log_retained_bytes,
+        chunk_bytes=100 if slow_copy else plan.chunk_bytes,
+        chunk_us=100 * MS if slow_copy else plan.chunk_us,
         queues=[
             {**queue, "factor": min(3, largest) if profile == "relearn" else max(2, queue["factor"])}
             for queue in plan.queues

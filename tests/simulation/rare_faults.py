@@ -129,6 +129,17 @@ class RareFaults(HealingFaults):
         self._lasting(random.uniform(2.5, 4.2) * SECOND, mend)
         return None
 
+    def _wavering(self, random: Random, fault: Fault) -> bool | None:
+        """An operator wants a shadow less, and more, and less, while the newcomer still copies."""
+        found = self._owned(random)
+        if found is None:
+            return False
+        at_us = 0.0
+        for by in (-1, 1, -1, 1):
+            self.world.loop.later(at_us, self._resize, found[1], by)
+            at_us += random.uniform(550, 1_500) * MS
+        return None
+
     def _resize(self, shard: str, by: int) -> None:
         """An operator wants one shadow more, or less."""
         world = self.world

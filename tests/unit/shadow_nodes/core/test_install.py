@@ -6,9 +6,22 @@ import pytest
 
 from shadow_nodes.core.machine import Machine
 from shadow_nodes.core.node import NodeConfig, NodeCore, Now, Pull
+from shadow_nodes.core.store import LogEntry
 from shadow_nodes.protocol.commands import Entry, encode, shard_key
 from shadow_nodes.protocol.limits import PROTOCOL_VERSION
-from shadow_nodes.protocol.messages import LOG_START, Append, Erase, Fence, Gap, Hello, Inspect, Learn, Position, Token
+from shadow_nodes.protocol.messages import (
+    LOG_START,
+    Append,
+    Erase,
+    Fence,
+    Gap,
+    Hello,
+    Inspect,
+    Learn,
+    Position,
+    Retire,
+    Token,
+)
 from shadow_nodes.storage.memory import MemoryStore
 
 SHARD = shard_key(7, 0)
@@ -43,7 +56,7 @@ def test_entries_after_a_snapshot_that_the_log_agrees_with_stay(core: NodeCore) 
     assert not core.install(pull, 1, Position(1, 18))
     replica = core.replicas[SHARD]
     assert (replica.committed, replica.last) == (Position(1, 18), Position(1, 20))
-    assert core.take_pulls() == [Pull(SHARD, "source:1", 18)]
+    assert core.take_pulls() == [Pull(SHARD, "source:1", 18, pull.learning)]
 
 
 @pytest.mark.parametrize("position", [Position(2, 18), Position(1, 21)])
@@ -59,6 +72,23 @@ def test_a_snapshot_for_an_erased_shard_is_not_wanted(core: NodeCore) -> None:
     (pull,) = core.take_pulls()
     del core.replicas[SHARD]
     assert not core.install(pull, 1, Position(1, 21))
+
+
+def test_a_copy_that_began_before_the_replica_retired_is_not_taken_for_the_next(core: NodeCore) -> None:
+    """What was staged of it went with the replica: what is staged since is its end only."""
+    (before,) = core.take_pulls()
+    core._store.stage(SHARD, 1, Position(2, 30), [])
+    core.receive(1, [Retire(SHARD, TOKEN)], NOW)
+    write(core)
+    core.receive(1, [Fence(SHARD, TOKEN), Learn(SHARD, TOKEN, "source:2")], NOW)
+    core._store.stage(SHARD, 1, Position(2, 30), [])
+    assert not core.install(before, 1, Position(2, 30))
+    core.pulled(before, [LogEntry(1, 1, encode(Entry(1, 1, 1_000, [], [])))])
+    core.pull_failed(before)
+    assert core.replicas[SHARD].blank
+    (pull,) = core.take_pulls()
+    assert (pull.source, pull.after_seq) == ("source:2", 0)
+    assert core.snapshot_wanted(pull, Position(2, 30))
 
 
 def test_until_a_snapshot_has_been_read_the_node_goes_on_without_the_shard(core: NodeCore) -> None:
@@ -84,7 +114,7 @@ def test_until_a_snapshot_has_been_read_the_node_goes_on_without_the_shard(core:
     core.loaded(reading, machine)
     assert not replica.installing
     assert replica.committed == replica.machine.applied == position
-    assert core.take_pulls() == [Pull(SHARD, "source:1", 30)]
+    assert core.take_pulls() == [Pull(SHARD, "source:1", 30, pull.learning)]
     core.receive(1, [Erase(SHARD)], NOW)
     assert not core.awaited(reading)
     core.loaded(reading, machine)

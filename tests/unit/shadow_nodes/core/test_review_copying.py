@@ -128,6 +128,7 @@ def test_a_snapshot_heals_a_quarantined_replica_only_once_it_takes_nothing_away(
     assert not node.core.install(pull, 1, Position(1, 5))
     assert node.core.take_pulls() == [], "the owner asks again"
     node.tell(Learn(SHARD, OLD, "source:1"))
+    (pull,) = node.core.take_pulls()
     assert node.core.snapshot_wanted(pull, Position(1, 8))
 
 
