@@ -38,6 +38,7 @@ from distribution_manager.sqs.http.server import ConnectionBounds
 from distribution_manager.tls import Certificates
 from distribution_manager.undertaker import Undertaker
 from shadow_nodes.collector import Collector
+from shadow_nodes.listening import BACKLOG, BoundedRunner
 from shadow_nodes.logs import log_to_stderr
 from shadow_nodes.peer_http import PeerHttp
 from shadow_nodes.protocol.addresses import Address
@@ -51,7 +52,6 @@ REGISTRATION_SECONDS = 0.2
 """How often a registration that etcd did not take is tried again."""
 REGISTRATION_LOOK_SECONDS = 2.0
 """How often this manager looks whether it is still in the registry."""
-BACKLOG = 1024
 SHUTDOWN_SECONDS_MAX = 1.0
 RELEASE_POLL_SECONDS = 0.01
 RELEASE_POLLS_MAX = 100
@@ -92,7 +92,6 @@ class Manager:
             near_nodes=len(config.nodes),
         )
         self._tasks: set[asyncio.Task[None]] = set()
-        self._runners: list[web.BaseRunner] = []
         self.sqs = SqsConfig(
             region=config.arn_region,
             account=config.account_id,
@@ -128,9 +127,7 @@ class Manager:
         await self._release_shards()
         self.driver.listener.close()
         self._client_listener.close()
-        await asyncio.gather(
-            self.clients.shutdown(SHUTDOWN_SECONDS_MAX), *(runner.cleanup() for runner in self._runners)
-        )
+        await asyncio.gather(self.clients.shutdown(SHUTDOWN_SECONDS_MAX), self._link_listener.stop())
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -155,9 +152,9 @@ class Manager:
         tls = None
         if cert is not None and key is not None and ca is not None:
             tls = self._tls("link-tls-cert", lambda: server_tls(str(cert), str(key), str(ca)), cert, key, ca)
-        await self._listen(
-            web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS_MAX), self.config.link_listen, tls
-        )
+        self._link_listener = BoundedRunner(app)
+        with _named(self.config.link_listen):
+            await self._link_listener.start(self.config.link_listen.host, self.config.link_listen.port, tls)
 
     async def _listen_for_clients(self) -> None:
         config = self.config
@@ -192,13 +189,6 @@ class Manager:
             return self.certificates.add(make, *files)
         except OSError as error:
             raise ConfigError(f"{setting}: {' '.join(map(str, files))} cannot be used: {error}") from error
-
-    async def _listen(self, runner: web.BaseRunner, address: Address, tls: ssl.SSLContext | None) -> None:
-        await runner.setup()
-        self._runners.append(runner)
-        site = web.TCPSite(runner, address.host, address.port, ssl_context=tls, backlog=BACKLOG)
-        with _named(address):
-            await site.start()
 
     # --- registry --------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from shadow_nodes.core.node import NodeConfig, NodeCore, Pull
 from shadow_nodes.core.store import Store
 from shadow_nodes.driver import Driver
 from shadow_nodes.joining import Joining
+from shadow_nodes.listening import BoundedRunner
 from shadow_nodes.load import LOAD_INTERVAL_SECONDS, LoadMeter
 from shadow_nodes.metrics import NodeMetrics
 from shadow_nodes.pace import Pace
@@ -66,7 +67,7 @@ class NodeServer:
             NodeConfig(settings.node, settings.region, settings.cluster, settings.log_retained_bytes), store
         )
         self._driver: Driver | None = None
-        self._runner: web.AppRunner | None = None
+        self._listener: BoundedRunner | None = None
         self._replication: Replication | None = None
         self._link_ids = itertools.count(1)
         self._meter = LoadMeter(settings.data)
@@ -108,12 +109,9 @@ class NodeServer:
         app.router.add_get("/inspect", self._inspect)
         app.router.add_get(IDENTITY_PATH, self._identity_page)
         ReplicaRoutes(self._driver, self._store).add_to(app)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSE_SECONDS_MAX)
-        await self._runner.setup()
+        self._listener = BoundedRunner(app)
         host, port = self.settings.listen
-        site = web.TCPSite(self._runner, host, port, ssl_context=self.settings.server_tls())
-        await site.start()
-        self.port = self._runner.addresses[0][1]
+        self.port = await self._listener.start(host, port, self.settings.server_tls())
         self._ready = True
         if self.settings.join:
             address = self.settings.advertise or Address(self.settings.listen.host, self.port)
@@ -136,8 +134,8 @@ class NodeServer:
             await self._resolver.close()
         if self._driver is not None:
             await self._driver.stop()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._listener is not None:
+            await self._listener.stop()
         await asyncio.to_thread(self._store.close)
 
     # --- links -----------------------------------------------------------------------------------------------------
