@@ -321,7 +321,13 @@ def _pairs(query: str) -> list[tuple[str, str]]:
 def _encoded(text: str) -> str:
     if _PLAIN_QUERY.fullmatch(text) and not _needless(text):
         return text
-    return quote(unquote_to_bytes(text.encode("utf-8", "surrogateescape")), safe="-_.~")
+    return quote(_bytes(text), safe="-_.~")
+
+
+def _bytes(text: str) -> bytes:
+    """What a name or value stands for. A ``+`` is a space, as the operation's parameters are read, and so is signed as
+    one: taken for a plus, a signature over ``%2B`` would pass for a request whose meaning is another."""
+    return unquote_to_bytes(text.encode("utf-8", "surrogateescape").replace(b"+", b" "))
 
 
 _needless = re.compile(r"%(?:2[DE]|3\d|4[1-9A-F]|5[0-9AF]|6[1-9A-F]|7[0-9AE])").search
@@ -337,4 +343,4 @@ def _decoded_query(query: str) -> dict[str, str]:
 
 
 def _decoded(text: str) -> str:
-    return unquote_to_bytes(text.encode("utf-8", "surrogateescape")).decode("utf-8", "replace")
+    return _bytes(text).decode("utf-8", "replace")

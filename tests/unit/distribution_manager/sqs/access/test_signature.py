@@ -292,6 +292,19 @@ def test_presigned_by_botocore(
         verify(message._replace(query=changed))
 
 
+@pytest.mark.parametrize("expires_s", [None, 60])
+def test_a_space_may_be_sent_as_a_plus_and_a_plus_may_not(expires_s: int | None) -> None:
+    """Forms are sent so (urlencode, URLSearchParams), and read so: what is signed is what is read."""
+    query = [("Action", "SendMessage"), ("MessageBody", "one two")]
+    message = sign("GET", [], query, {}, b"", None, expires_s)
+    assert "one%20two" in message.query
+    verify(message._replace(query=message.query.replace("one%20two", "one+two")))
+    message = sign("GET", [], [("Action", "SendMessage"), ("MessageBody", "1+1")], {}, b"", None, expires_s)
+    assert "1%2B1" in message.query
+    verify(message)
+    refused("SignatureDoesNotMatch", message._replace(query=message.query.replace("1%2B1", "1+1")))
+
+
 def test_a_presigned_body_is_signed_too() -> None:
     message = sign("GET", [], [("Action", "ListQueues")], {}, b"", None, 60)
     refused("SignatureDoesNotMatch", message._replace(body=b"Action=DeleteQueue"))
