@@ -21,7 +21,7 @@ GROUPS = (local, members, queues, oplog, geography, keys, processes)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status."""
+    """The exit status. KeyboardInterrupt is the caller's."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["node"]:
         processes.run_node(arguments[1:])
@@ -30,8 +30,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(options.run(options))
     except (ClusterError, ConfigError, ShadowQError) as error:
         return fail(str(error))
-    except KeyboardInterrupt:
-        return fail("interrupted")
     except BrokenPipeError:
         # whoever read our output (less, head) has gone; Python must not complain about it at exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ast
 import shlex
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from distribution_manager import cli
-from distribution_manager.cli import local, processes
+from distribution_manager.cli import local, processes, program
 from distribution_manager.cli.arguments import FAILED, MISUSED
 from distribution_manager.config import ManagerConfig
 from distribution_manager.drills.commands import Commands
@@ -20,7 +22,7 @@ from shadow_nodes.config import parse_arguments
 
 
 def test_defaults() -> None:
-    options = cli.build_parser().parse_args(["up"])
+    options = program.build_parser().parse_args(["up"])
     assert (options.data, options.port, options.regions, options.detach) == (Path(".shadowq"), None, None, False)
     state = plan(None, None, None)
     assert state.regions == ["us-east-1", "eu-west-1", "ap-southeast-1"]
@@ -130,7 +132,7 @@ def test_the_commands_of_the_page_on_joining_parse() -> None:
     assert [command[0] for command in commands] == ["node", "manager"]
     node = parse_arguments(commands[0][1:])
     assert (str(node.join[0]), str(node.advertise)) == ("_shadowq-link._tcp.example.org", "node-1.example.org:7600")
-    options = vars(cli.build_parser().parse_args(commands[1]))
+    options = vars(program.build_parser().parse_args(commands[1]))
     config = ManagerConfig.from_text({**options, "secret_file": __file__})
     assert (str(config.etcd[0]), str(config.link_address)) == (
         "_etcd-client._tcp.example.org",
@@ -139,7 +141,7 @@ def test_the_commands_of_the_page_on_joining_parse() -> None:
 
 
 def test_every_setting_is_an_option() -> None:
-    options = vars(cli.build_parser().parse_args(["manager"]))
+    options = vars(program.build_parser().parse_args(["manager"]))
     assert {setting.name for setting in fields(ManagerConfig)} <= set(options)
 
 
@@ -150,7 +152,7 @@ def test_what_up_starts_parses(tmp_path: Path) -> None:
         member.ports = {name: port or 9999 for name, port in member.ports.items()}
     make_secret(tmp_path)
     command = Commands().command(state, state.members["manager-b"], tmp_path)
-    config = ManagerConfig.from_text(vars(cli.build_parser().parse_args(command[3:])))
+    config = ManagerConfig.from_text(vars(program.build_parser().parse_args(command[3:])))
     assert (config.name, config.region, config.cluster) == ("manager-b", "b", state.cluster)
     assert config.endpoint == "http://127.0.0.1:9325"
     assert config.secret() == read_secret(tmp_path).encode()
@@ -163,3 +165,23 @@ def test_the_snippet_is_python(endpoints: dict[str, str]) -> None:
     ast.parse(code)
     for endpoint in list(endpoints.values())[:2]:
         assert endpoint in code
+
+
+INTERRUPTED_WHILE_IMPORTING = """
+import sys
+
+class CtrlC:
+    def find_spec(self, name, path=None, target=None):
+        if name == "distribution_manager.drills.local":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, CtrlC())
+from distribution_manager.cli import main
+sys.exit(main(["status"]))
+"""
+
+
+def test_ctrl_c_while_python_still_imports_is_one_line() -> None:
+    command = [sys.executable, "-c", INTERRUPTED_WHILE_IMPORTING]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (FAILED, "", "shadowq: interrupted\n")
