@@ -2,7 +2,7 @@
 
 Model: every heartbeat a few of this manager's shards are looked at; one that is not as it should be is woken, and its
 owner asks for the ``next_step`` (healing.py) and takes it (membership.py).
-Invariant: no more than LEARNERS_MAX newcomers copy at a time for one manager.
+Invariant: no more than LEARNERS_MAX newcomers of one manager that were begun within LEARNER_SLOT_MS copy at a time.
 """
 
 from __future__ import annotations
@@ -14,7 +14,12 @@ from distribution_manager.core.atlas import Atlas
 from distribution_manager.core.attributes import wishes_of
 from distribution_manager.core.directory import Directory
 from distribution_manager.core.healing import Learn, Situation, Step, next_step
-from distribution_manager.core.limits import HEALING_LOOKED_AT_PER_TICK, LEARNER_PATIENCE_MS, LEARNERS_MAX
+from distribution_manager.core.limits import (
+    HEALING_LOOKED_AT_PER_TICK,
+    LEARNER_PATIENCE_MS,
+    LEARNER_SLOT_MS,
+    LEARNERS_MAX,
+)
 from distribution_manager.core.liveness import Liveness
 from distribution_manager.core.metadata import ShardRecord
 from distribution_manager.core.owner import Phase, ShardOwner
@@ -46,6 +51,10 @@ class Healer:
         self.finished = 0
         self.learners: dict[ShardKey, str] = {}
         """By shard; "" while it is being written down who is to learn."""
+        self._begun_ms: dict[ShardKey, int] = {}
+        """Since when each of them has been counted."""
+        self._unusable: dict[ShardKey, tuple[str, int]] = {}
+        """The learner, of each shard, whose node has said last that it cannot be one, and when."""
         self._ward = ward
         self._heal_after_ms = heal_after_ms
         self._left_ms: dict[str, int] = {}
@@ -74,6 +83,18 @@ class Healer:
         if record.learner and self.away_ms(record.learner) >= LEARNER_PATIENCE_MS:
             gone.add(record.learner)
         return frozenset(gone)
+
+    def unusable(self, shard: ShardKey, node: str) -> None:
+        """A node's replica is quarantined. A learner is let go for that; a member is for people to look at."""
+        owner = self._ward.owners.get(shard)
+        if owner is not None and owner.record.learner == node:
+            self._unusable[shard] = node, self._ward.now.monotonic_ms
+            self._ward.wake(shard, self._ward.now.monotonic_ms)
+
+    def _barred(self, shard: ShardKey) -> str:
+        """The node that is not to learn this shard for now; "" where none is."""
+        node, since_ms = self._unusable.get(shard, ("", 0))
+        return node if self._ward.now.monotonic_ms - since_ms < LEARNER_SLOT_MS else ""
 
     # --- looking ---------------------------------------------------------------------------------------------------
 
@@ -117,19 +138,31 @@ class Healer:
     ) -> Step | None:
         """Asked again until it is done: what is due may be another meanwhile."""
         if self.learners.get(shard) == "":
-            del self.learners[shard]
+            self._forget(shard)
         metadata = self._ward.directory.metadata(shard)
         if metadata is None or not self.wanted(shard, record):
             return None
         count = 1 + metadata.shadow_factor
-        situation = Situation(record, count, self._gone(record), well, retiring, self._sites_now())
+        barred = self._barred(shard)
+        gone = self._gone(record) | ({record.learner} & {barred})
+        sites = [site for site in self._sites_now() if site.node != barred]
+        situation = Situation(record, count, gone, well, retiring, sites)
         step = next_step(situation, self._ward.atlas, {self._ward.region: 1.0}, wishes_of(metadata))
         self._say_if_short(shard, 0 if step is not None or record.learner else situation.missing)
         if isinstance(step, Learn):
-            if shard not in self.learners and len(self.learners) >= LEARNERS_MAX:
+            if shard not in self.learners and self._slots_taken() >= LEARNERS_MAX:
                 return None
-            self.learners.setdefault(shard, "")
+            self._count(shard, self.learners.get(shard, ""))
         return step
+
+    def _slots_taken(self) -> int:
+        now_ms = self._ward.now.monotonic_ms
+        return sum(now_ms - self._begun_ms[shard] < LEARNER_SLOT_MS for shard in self.learners)
+
+    def _count(self, shard: ShardKey, learner: str) -> None:
+        if self.learners.get(shard) != learner:
+            self._begun_ms[shard] = self._ward.now.monotonic_ms
+        self.learners[shard] = learner
 
     def _say_if_short(self, shard: ShardKey, missing: int) -> None:
         if missing != self._short.get(shard, 0):
@@ -148,16 +181,23 @@ class Healer:
     def serving(self, shard: ShardKey, record: ShardRecord) -> None:
         """Learners of an owner before us go on learning, and count."""
         if record.learner:
-            self.learners[shard] = record.learner
+            self._count(shard, record.learner)
 
     def record_changed(self, shard: ShardKey, record: ShardRecord) -> None:
-        before = self.learners.pop(shard, "")
+        before = self.learners.get(shard, "")
         if record.learner:
-            self.learners[shard] = record.learner
+            self._count(shard, record.learner)
             self.begun += record.learner != before
-        elif before:
+            return
+        self._forget(shard)
+        if before:
             self.finished += any(replica.node == before for replica in record.replicas)
 
     def lost(self, shard: ShardKey) -> None:
-        self.learners.pop(shard, None)
+        self._forget(shard)
+        self._unusable.pop(shard, None)
         self._short.pop(shard, None)
+
+    def _forget(self, shard: ShardKey) -> None:
+        self.learners.pop(shard, None)
+        self._begun_ms.pop(shard, None)

@@ -72,6 +72,9 @@ LEARNER_PATIENCE_MS = 10_000
 """A newcomer that goes out of reach while it copies is waited for this long, then another is chosen."""
 LEARNERS_MAX = 4
 """Newcomers that copy at a time, of all the shards of one manager: nodes bound their bytes per second besides."""
+LEARNER_SLOT_MS = 600_000
+"""A newcomer that has not been admitted after this goes on, but counts as none of these: one that is stuck would keep
+others waiting. One whose node cannot take the shard at all is not asked again for as long."""
 HEALING_LOOKED_AT_PER_TICK = 50
 """Every heartbeat interval a manager looks at the replica sets of this many of its shards."""
 REROUTE_INTERVAL_MS = 50

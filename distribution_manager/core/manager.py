@@ -419,6 +419,9 @@ class ManagerCore:
         record = self.directory.nodes.get(node)
         return "" if record is None else record.region
 
+    def unusable(self, shard: ShardKey, node: str) -> None:
+        self.healer.unusable(shard, node)
+
     def granted(self, shard: ShardKey, token: Token) -> None:
         """A transaction of ours has created the shard with us as its owner: the lock need not be taken again."""
         self._granted[shard] = token

@@ -298,6 +298,7 @@ class ShardOwner:
     def on_quarantined(self, node: str, message: Quarantined) -> None:
         """The replica takes part in nothing any more; its link is as good as down, for this shard."""
         self.link_down(node)
+        self._around.unusable(self.shard, node)
 
     def on_no_room(self, node: str, message: NoRoom) -> None:
         """The node's disk is full. It is out of reach, as far as this shard goes, until it has promised again."""

@@ -158,6 +158,9 @@ class Surroundings(Protocol):
     def record_changed(self, shard: ShardKey, record: ShardRecord) -> None:
         """The owner has changed its shard's record."""
 
+    def unusable(self, shard: ShardKey, node: str) -> None:
+        """The node's replica of this shard takes part in nothing any more."""
+
     def lost(self, shard: ShardKey) -> None:
         """The owner has lost its shard: let go of it before the turn ends."""
 

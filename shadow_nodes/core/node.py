@@ -45,6 +45,7 @@ from shadow_nodes.protocol.messages import (
     Ping,
     Pong,
     Position,
+    Quarantined,
     Retire,
     Retired,
     Sighting,
@@ -393,7 +394,12 @@ class NodeCore:
             self._pulls.append(Pull(pull.shard, pull.source, replica.committed.seq, pull.learning))
         else:
             del self._pulling[pull.shard]
-        if waiting.token == replica.promised and waiting.link in self._links:
+        if waiting.token != replica.promised or waiting.link not in self._links:
+            return
+        if replica.quarantined:
+            # it took nothing: told how far it got, the owner would only have it copy the same again, at once
+            self._sends.append((waiting.link, Quarantined(pull.shard, waiting.token, replica.quarantined)))
+        else:
             self._appended[waiting.link, pull.shard] = Appended(pull.shard, waiting.token, seq)
 
     def pull_failed(self, pull: Pull) -> None:

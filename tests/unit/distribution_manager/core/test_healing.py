@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -25,6 +27,7 @@ from shadow_nodes.protocol.messages import (
     ToManager,
     ToNode,
 )
+from shadow_nodes.protocol.messages import Learn as LearnMessage
 from tests.unit.distribution_manager.core.review_world import QUEUE_ID, SHARD, World
 
 HEAL_AFTER_MS = 3_000
@@ -313,6 +316,60 @@ def test_no_more_than_a_few_learn_at_a_time(monkeypatch: pytest.MonkeyPatch) -> 
     assert world.record.learner == ""
     monkeypatch.setattr("distribution_manager.core.healer.LEARNERS_MAX", 1)
     world.run(2_000)
+    assert world.members == "abcd"
+
+
+def test_a_learner_that_is_stuck_does_not_keep_others_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another shard's has the only place, and goes on learning for ever."""
+    monkeypatch.setattr("distribution_manager.core.healer.LEARNERS_MAX", 1)
+    monkeypatch.setattr("distribution_manager.core.healer.LEARNER_SLOT_MS", 8_000)
+    world = grown()
+    healer = world.managers["m1"].core.healer
+    healer.record_changed("other/0", ShardRecord(learner="e"))
+    world.set_factor(3)
+    world.run(6_000)
+    assert world.record.learner == ""
+    world.run(5_000)
+    assert world.members == "abcd"
+    assert healer.learners == {"other/0": "e"}
+
+
+def quarantine(world: World, name: str) -> None:
+    """Its state machine fails as soon as it is asked to learn."""
+    core = world.nodes[name].core
+    make = core._new_replica
+
+    def made(shard: str) -> Any:
+        replica = make(shard)
+        replica.quarantined = "for the test"
+        return replica
+
+    core._new_replica = made  # type: ignore[method-assign]
+
+
+def test_a_learner_that_is_quarantined_is_let_go_for_another() -> None:
+    world = grown()
+    quarantine(world, "d")
+    world.set_factor(3)
+    world.run(6_000)
+    assert world.members == "abce"
+    told = [message for message in world.nodes["d"].seen if isinstance(message, LearnMessage)]
+    assert len(told) < 5, "to copy what it cannot take, again and again"
+
+
+def test_where_there_is_no_other_it_is_asked_again_later_and_not_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distribution_manager.core.healer.LEARNER_SLOT_MS", 20_000)
+    world = grown(spares="d")
+    quarantine(world, "d")
+    world.set_factor(3)
+    world.run(10_000)
+    assert (world.members, world.record.learner) == ("abc", "")
+    transactions = world.managers["m1"].transactions
+    world.run(5_000)
+    assert world.managers["m1"].transactions - transactions < 3
+    del world.nodes["d"].core._new_replica
+    world.nodes["d"].core.replicas[SHARD].quarantined = ""
+    world.run(20_000)
     assert world.members == "abcd"
 
 
