@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from http import HTTPStatus
 
 import msgspec
 
@@ -69,11 +70,16 @@ class LogReader:
         self._preferred = ""
 
     async def extent(self, after_seq: int = 0, since_ms: int = 0) -> Extent:
-        """Of all replicas that answer. Raises LogError where none does."""
-        found = await asyncio.gather(*(self._ask(node, after_seq, since_ms) for node in self._nodes()))
-        pages = [page for page in found if page is not None]
+        """Of all replicas that answer; nothing where each says that it has none: nothing was done to the queue yet.
+
+        Raises LogError where none gives its log.
+        """
+        answers = await asyncio.gather(*(self._answer(node, after_seq, since_ms) for node in self._nodes()))
+        if answers and all(answer is not None and answer[0] == HTTPStatus.NOT_FOUND for answer in answers):
+            return Extent(0, 0, 0)
+        pages = [page for page in map(_page, answers) if page is not None]
         if not pages:
-            raise LogError("no node gives its log: nothing was done to it yet, or they are down: see shadowq status")
+            raise LogError("no node gives its log, as they are down, or have lost it: see shadowq status")
         widest = min(pages, key=lambda page: page.begins.seq)
         return Extent(widest.begins.seq, max(page.committed_seq for page in pages), widest.after_seq)
 
@@ -129,17 +135,29 @@ class LogReader:
         return sorted(nodes, key=lambda node: (node != self._preferred, self._core.distance_ms(node)))
 
     async def _ask(self, node: str, after_seq: int, since_ms: int) -> LogPage | None:
+        return _page(await self._answer(node, after_seq, since_ms))
+
+    async def _answer(self, node: str, after_seq: int, since_ms: int) -> tuple[int, bytes] | None:
+        """Status and body; None where there is no answer."""
         address = self._core.address(node)
         if address is None:
             return None
         query = {"after": str(after_seq), "since_ms": str(since_ms)}
         try:
-            status, body = await self._peers.ask(
+            return await self._peers.ask(
                 address, "GET", f"/replica/{self._shard}/operations", PAGE_SECONDS_MAX, query=query
             )
-            return decode_page(body) if status == 200 else None
-        except (OSError, ProtocolError):
+        except OSError:
             return None
+
+
+def _page(answer: tuple[int, bytes] | None) -> LogPage | None:
+    if answer is None or answer[0] != HTTPStatus.OK:
+        return None
+    try:
+        return decode_page(answer[1])
+    except ProtocolError:
+        return None
 
 
 def _logged(

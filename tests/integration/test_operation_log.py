@@ -260,6 +260,7 @@ def test_what_cannot_be_done_is_said_in_a_line(cluster: LocalCluster, keys: tupl
     sqs = client(cluster, keys[0], "near")
     sqs.create_queue(QueueName="plain")
     sqs.create_queue(QueueName="ordered.fifo", Attributes={"FifoQueue": "true"})
+    sqs.create_queue(QueueName="unused")
     for arguments, text in (
         (("log", "nosuch"), "there is no queue 'nosuch'"),
         (("replay", "plain", "--into", "plain"), "into itself"),
@@ -274,3 +275,7 @@ def test_what_cannot_be_done_is_said_in_a_line(cluster: LocalCluster, keys: tupl
     done = subprocess.run(beyond, capture_output=True, text=True, timeout=WAIT_S, check=False)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert done.stderr == "shadowq: the log of plain has nothing in this range\n"
+    unused = command(cluster, "log", "unused")
+    done = subprocess.run(unused, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert done.stderr == "shadowq: the log of unused has nothing in this range\n"

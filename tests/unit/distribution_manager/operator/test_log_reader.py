@@ -16,6 +16,7 @@ from shadow_nodes.protocol.messages import Position
 
 SHARD = "0000000000000007/0"
 PAGE_ENTRIES = 10
+NO_REPLICA = -1
 
 
 def entry(seq: int) -> bytes:
@@ -37,6 +38,8 @@ class Peers:
         if address not in self.nodes:
             raise OSError("refused")
         begins, end = self.nodes[address]
+        if end == NO_REPLICA:
+            return 404, b"is not here"
         after = max(int(query["after"]), begins)
         entries = [entry(seq) for seq in range(after + 1, min(end, after + PAGE_ENTRIES) + 1)]
         return 200, encode_page(LogPage(Position(1, begins), end, after, entries, []))
@@ -68,6 +71,16 @@ async def test_the_nearest_is_read_and_another_when_it_dies() -> None:
             assert set(peers.asked) == {"a"}
             del peers.nodes["a"]
     assert found == list(range(1, 101))
+
+
+async def test_a_queue_that_was_never_used_has_an_empty_log() -> None:
+    nowhere = (0, NO_REPLICA)
+    extent = await Peers(a=nowhere, b=nowhere, c=nowhere).reader("a", "b", "c").extent()
+    assert (extent.begins_seq, extent.end_seq) == (0, 0)
+    assert await seqs(Peers(a=nowhere).reader("a"), 0, 0) == []
+    with pytest.raises(LogError, match="no node gives its log"):
+        await Peers(a=nowhere, b=nowhere).reader("a", "b", "dead").extent()
+    assert (await Peers(a=nowhere, b=(0, 7)).reader("a", "b").extent()).end_seq == 7
 
 
 async def test_one_that_lags_is_left_for_one_that_does_not() -> None:
