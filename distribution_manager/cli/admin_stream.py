@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
@@ -22,11 +23,17 @@ Record = dict[str, Any]
 
 
 class Endpoint(NamedTuple):
-    """A manager's link listener."""
+    """A manager's link listener; ``tls`` None: plain HTTP."""
 
     host: str
     port: int
     secret: str
+    tls: ssl.SSLContext | None = None
+
+    def connect(self) -> http.client.HTTPConnection:
+        if self.tls is None:
+            return http.client.HTTPConnection(self.host, self.port, timeout=SILENCE_S)
+        return http.client.HTTPSConnection(self.host, self.port, timeout=SILENCE_S, context=self.tls)
 
 
 class StreamEnded(ClusterError):
@@ -62,7 +69,7 @@ class AdminStream:
         raise StreamEnded(self._why)
 
     def _one(self, endpoint: Endpoint, query: Record) -> Iterator[Record]:
-        connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=SILENCE_S)
+        connection = endpoint.connect()
         try:
             headers = {"Authorization": f"Bearer {endpoint.secret}"} if endpoint.secret else {}
             connection.request(self._method, f"{self._path}?{urlencode(query)}", headers=headers)
@@ -76,5 +83,10 @@ class AdminStream:
             for line in response:
                 if line.endswith(b"\n") and line.strip():
                     yield json.loads(line)
+        except ssl.SSLError as error:
+            self._why = (
+                f"{endpoint.host}:{endpoint.port}: {error.reason or error}: look at --tls-ca, --tls-cert, --tls-key"
+            )
+            raise
         finally:
             connection.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import ssl
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from distribution_manager.cli.admin_stream import AdminStream, Endpoint, StreamE
 from distribution_manager.cli.arguments import add_local_command
 from distribution_manager.drills.local import LocalCluster
 from distribution_manager.drills.state import ClusterError, read_secret
+from distribution_manager.links.settings import client_tls
 
 BAR_CHARACTERS: Final = 30
 WHO_CHARACTERS: Final = 22
@@ -49,6 +52,13 @@ def _command(commands: Any, name: str, run: Any, text: str) -> argparse.Argument
         "--manager", metavar="HOST:PORT,...", default="", help="managers' link addresses, instead of --data's cluster"
     )
     command.add_argument("--secret-file", type=Path, metavar="FILE", help="the secret of the managers of --manager")
+    command.add_argument(
+        "--tls-ca", type=Path, metavar="FILE", help="with --manager: who signs their link certificates"
+    )
+    command.add_argument(
+        "--tls-cert", type=Path, metavar="FILE", help="with --tls-ca: a certificate chain to show them"
+    )
+    command.add_argument("--tls-key", type=Path, metavar="FILE", help="the key of --tls-cert")
     return command
 
 
@@ -180,8 +190,15 @@ def _how_to_resume(options: argparse.Namespace, begun: Record, done: Record) -> 
     first = done.get("next", begun["from"])
     return (
         f"; what came before entry {first} is in {options.into}; go on with: shadowq replay {options.queue} "
-        f"--into {options.into} --from {first} --to {begun['to']} --resume {begun['id']}"
+        f"--into {options.into} --from {first} --to {begun['to']} --resume {begun['id']}{_where(options)}"
     )
+
+
+def _where(options: argparse.Namespace) -> str:
+    """The options by which the same managers are asked."""
+    names = ("manager", "secret_file", "tls_ca", "tls_cert", "tls_key") if options.manager else ("data",)
+    given = {name.replace("_", "-"): getattr(options, name) for name in names}
+    return "".join(f" --{name} {shlex.quote(str(value))}" for name, value in given.items() if value)
 
 
 class _Bar:
@@ -221,7 +238,10 @@ def _ask(options: argparse.Namespace, method: str, path: str) -> AdminStream:
 
 def _endpoints(options: argparse.Namespace) -> Iterator[Endpoint]:
     """Managers to ask, one after another, as they are when one is needed."""
+    if not options.manager and (options.tls_ca or options.tls_cert or options.tls_key):
+        raise ClusterError("--tls-ca, --tls-cert, --tls-key: go with --manager; a local cluster has no certificates")
     if options.manager:
+        tls = _tls(options)
         try:
             secret = options.secret_file.read_text().strip() if options.secret_file else ""
         except OSError as error:
@@ -232,13 +252,28 @@ def _endpoints(options: argparse.Namespace) -> Iterator[Endpoint]:
             host, _, port = address.strip().rpartition(":")
             if not host or not port.isdigit():
                 raise ClusterError(f"--manager: {address!r} is not HOST:PORT")
-            yield Endpoint(host, int(port), secret)
+            yield Endpoint(host, int(port), secret, tls)
         return
     cluster = LocalCluster.attach(options.data)
     for name in cluster.names:
         member = cluster.member(name)
         if member.kind == "manager":
             yield Endpoint("127.0.0.1", member.ports["link"], read_secret(cluster.data_dir))
+
+
+def _tls(options: argparse.Namespace) -> ssl.SSLContext | None:
+    """Raises ClusterError."""
+    if (options.tls_cert is None) != (options.tls_key is None):
+        raise ClusterError("--tls-cert goes with --tls-key: give both or none")
+    if options.tls_ca is None:
+        if options.tls_cert is not None:
+            raise ClusterError("--tls-cert needs --tls-ca: who signs the managers' certificates")
+        return None
+    files = [str(file) for file in (options.tls_ca, options.tls_cert, options.tls_key) if file is not None]
+    try:
+        return client_tls(*files)
+    except OSError as error:
+        raise ClusterError(f"--tls-ca: {' '.join(files)} cannot be used: {error}") from error
 
 
 def _range(options: argparse.Namespace) -> Record:

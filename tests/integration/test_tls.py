@@ -198,6 +198,30 @@ def test_strangers_are_refused_by_nodes_and_managers(cluster: Cluster, files: Pa
         assert asyncio.run(ask(port, "https", known, (files / "secret").read_text())) == 400
 
 
+def log(cluster: Cluster, files: Path, **options: Path) -> subprocess.CompletedProcess[str]:
+    tls = [part for name, file in options.items() for part in (f"--tls-{name}", str(file))]
+    where = ["--manager", f"127.0.0.1:{cluster.link_port}", "--secret-file", str(files / "secret"), *tls]
+    command = [sys.executable, "-m", "distribution_manager", "log", "q", *where]
+    return subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
+
+
+def test_the_log_is_read_over_tls(cluster: Cluster, files: Path) -> None:
+    test_messages_go_over_tls_all_the_way(cluster)
+    ca, cert, key = files / "ca.pem", files / "manager.pem", files / "manager.key"
+    read = log(cluster, files, ca=ca, cert=cert, key=key)
+    assert read.returncode == 0, read.stderr
+    assert " send " in read.stdout
+    for options, why in (
+        ({"ca": cert, "cert": cert, "key": key}, "CERTIFICATE_VERIFY_FAILED"),
+        ({"cert": cert, "key": key}, "--tls-cert needs --tls-ca"),
+        ({"ca": ca, "cert": cert}, "--tls-cert goes with --tls-key"),
+        ({"ca": files / "nosuch"}, "cannot be used"),
+    ):
+        refused = log(cluster, files, **options)
+        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
+        assert why in refused.stderr
+
+
 @pytest.mark.parametrize("signalled", [True, False], ids=["SIGHUP", "file change"])
 def test_a_certificate_is_replaced_while_serving(cluster: Cluster, files: Path, signalled: bool) -> None:
     until(lambda: _accepts(cluster))
