@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from distribution_manager.cli.arguments import add_local_command, fail
+from distribution_manager.cli.patience import add_patience, tell
 from distribution_manager.drills import status
 from distribution_manager.drills.local import LocalCluster
 from distribution_manager.drills.plan import PORT_DEFAULT, REGIONS_DEFAULT
@@ -44,8 +45,11 @@ def add_commands(commands: Any) -> None:
     up.add_argument("--regions", type=_names, help=f"comma-separated (default: {','.join(REGIONS_DEFAULT)})")
     up.add_argument("--detach", action="store_true", help="return when it is ready; stop it with: shadowq down")
 
+    add_patience(up)
+
     add = add_local_command(commands, "add", run_add, "start a node and a manager of a new region in a running cluster")
     add.add_argument("region", metavar="REGION")
+    add_patience(add)
 
     add_local_command(commands, "down", run_down, "stop what up started; the data stays")
 
@@ -57,7 +61,8 @@ def run_up(options: argparse.Namespace) -> int:
     began = time.monotonic()
     cluster = LocalCluster(options.data, regions=options.regions, port=options.port, detached=options.detach)
     stopping = _Stopping()
-    cluster.start()
+    cluster.say = tell
+    cluster.start(options.wait_s)
     stopping.from_now_on()
     for region, endpoint in cluster.endpoints.items():
         print(f"{region:<16} {endpoint}")
@@ -70,7 +75,8 @@ def run_up(options: argparse.Namespace) -> int:
 def run_add(options: argparse.Namespace) -> int:
     began = time.monotonic()
     cluster = LocalCluster.attach(options.data)
-    cluster.add(options.region)
+    cluster.say = tell
+    cluster.add(options.region, options.wait_s)
     print(f"{options.region:<16} {cluster.endpoints[options.region]}")
     print(f"node-{options.region} and manager-{options.region} are ready after {time.monotonic() - began:.1f} s")
     return 0

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from distribution_manager.cli.arguments import add_local_command
+from distribution_manager.cli.patience import add_patience, tell
 from distribution_manager.drills.local import LocalCluster
 
 
@@ -19,6 +20,8 @@ def add_commands(commands: Any) -> None:
     ):
         command = add_local_command(commands, name, run, text)
         command.add_argument("names", metavar="NAME", nargs="+", help="as status shows it, e.g. node-us-east-1")
+        if name == "restart":
+            add_patience(command)
 
     forget = add_local_command(commands, "forget", run_forget, "take away a node that is gone for good")
     forget.add_argument("node", metavar="NODE", help="one that is stopped, and holds no replica any more")
@@ -27,8 +30,9 @@ def add_commands(commands: Any) -> None:
 def run_restart(options: argparse.Namespace) -> int:
     cluster = LocalCluster.attach(options.data)
     names = [cluster.member(name).name for name in options.names]
+    cluster.say = tell
     for name in names:
-        cluster.restart(name)
+        cluster.restart(name, options.wait_s)
         print(f"{name} is ready, process {cluster.pids[name]}")
     return 0
 

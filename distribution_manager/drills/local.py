@@ -17,7 +17,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -47,9 +47,10 @@ from distribution_manager.drills.state import (
     read_secret,
     save_state,
 )
+from shadow_nodes.protocol.limits import MIB
 
 READY_TIMEOUT_S: Final = 60.0
-LOADING_BYTES_MIN: Final = 32 * 1024 * 1024
+LOADING_BYTES_MIN: Final = 32 * MIB
 """A node that has read this much within a timeout is still loading: starting Python reads less."""
 ADMIN_TIMEOUT_S: Final = 20.0
 STOP_TIMEOUT_S: Final = 10.0
@@ -80,6 +81,8 @@ class LocalCluster:
         self._port = port
         self._detached = detached
         self._commands = commands or Commands()
+        self.say: Callable[[str], None] = lambda text: None
+        """Told, for people, what is waited for where that takes long."""
         self._lock = DataLock(self.data_dir)
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._state: ClusterState | None = None
@@ -300,11 +303,16 @@ class LocalCluster:
                     raise ClusterError(f"{member.name} ended: {self._last_words(member.name)}")
             waiting = [member for member in waiting if not probes.ready(member)]
             if waiting and time.monotonic() >= deadline:
+                names = ", ".join(member.name for member in waiting)
                 if all(self._loads(member, read) for member in waiting):
                     deadline = time.monotonic() + timeout_s
+                    mib = sum(read[member.name] for member in waiting) // MIB
+                    self.say(f"{names}: still loading its replicas, {mib} MiB so far: waiting on")
                     continue
-                names = ", ".join(member.name for member in waiting)
-                raise ClusterError(f"{names}: not ready after {timeout_s:.0f} s: look into {self.data_dir}/logs")
+                raise ClusterError(
+                    f"{names}: not ready after {timeout_s:.0f} s in which it loaded nothing either: "
+                    f"look into {self.data_dir}/logs, or wait longer with --wait-s"
+                )
             if waiting:
                 time.sleep(POLL_S)
 

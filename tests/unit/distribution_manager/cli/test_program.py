@@ -37,6 +37,8 @@ def test_defaults() -> None:
         (["fly"], "invalid choice"),
         (["up", "--port", "many"], "--port"),
         (["restart"], "NAME"),
+        (["restart", "node-x", "--wait-s", "0"], "'0' is not a whole number of seconds from 1 on"),
+        (["up", "--wait-s", "long"], "'long' is not a whole number of seconds"),
         (["log", "q", "--since", "yesterday"], "'yesterday' is no time: write 2026-"),
         (["log", "q", "--until", ""], "'' is no time"),
         (["log", "q", "--from", "0"], "'0' is not a whole number from 1 on"),

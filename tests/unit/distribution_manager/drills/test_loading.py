@@ -13,7 +13,7 @@ from distribution_manager.drills.processes import identify, read_bytes
 from distribution_manager.drills.state import ClusterError, ClusterState, Kind, Member
 
 
-@pytest.mark.parametrize(("kind", "reads_mib", "rounds"), [("node", 40, 3), ("node", 8, 1), ("manager", 40, 1)])
+@pytest.mark.parametrize(("kind", "reads_mib", "rounds"), [("node", 42, 3), ("node", 6, 1), ("manager", 42, 1)])
 def test_a_node_that_goes_on_reading_is_given_more_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind, reads_mib: int, rounds: int
 ) -> None:
@@ -35,9 +35,14 @@ def test_a_node_that_goes_on_reading_is_given_more_time(
     monkeypatch.setattr(local, "read_bytes", lambda _: read)
     monkeypatch.setattr(local.time, "monotonic", lambda: now_s)
     monkeypatch.setattr(local.time, "sleep", lambda _: None)
-    with pytest.raises(ClusterError, match="not ready"):
+    said: list[str] = []
+    cluster.say = said.append
+    with pytest.raises(ClusterError, match="one: not ready after 60 s in which it loaded nothing either"):
         cluster.wait_ready(timeout_s=60.0)
     assert checks == 6 * rounds
+    assert said == [
+        f"one: still loading its replicas, {reads_mib * n} MiB so far: waiting on" for n in range(1, rounds)
+    ]
 
 
 def test_what_a_process_reads_is_counted(tmp_path: Path) -> None:
