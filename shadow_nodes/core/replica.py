@@ -156,7 +156,8 @@ class Replica:
             self.matched = self.committed.seq
             self._pending().promised = token
         retired = self._retired and self.last == LOG_START
-        return Fenced(self.shard, token, incarnation, self.last, self.committed, clock_ms, self.time_ms, retired)
+        last, known = self.last, self.machine.replica_set
+        return Fenced(self.shard, token, incarnation, last, self.committed, clock_ms, self.time_ms, retired, known)
 
     def retire(self) -> None:
         """It has left its set, and holds nothing: until it has learned, its empty log is no vote for an empty log."""

@@ -77,10 +77,26 @@ class Letter(Value, frozen=True):
     """The name of the queue it was dead-lettered from, for DeadLetterQueueSourceArn and for redrive."""
 
 
+class ReplicaSet(Value, frozen=True):
+    """A replica set that has been in force: what the shard's record in etcd has said, and must never say less than.
+
+    ``version`` 0: none is known. ``members``: node and incarnation of the store. ``outside``: nodes that are no members
+    and may hold something of the shard.
+    """
+
+    version: int = 0
+    members: list[tuple[str, str]] = []
+    outside: list[str] = []
+
+
+NO_REPLICA_SET = ReplicaSet()
+
+
 class Open(Value, frozen=True, tag=1):
     """The first entry of an epoch: once it is committed, so is everything before it.
 
-    The rest is for the log's readers: why the shard was taken, and its record as the owner found it.
+    ``replica_set`` is remembered; the rest is for the log's readers: why the shard was taken, and its record as the
+    owner found it.
     """
 
     owner: str
@@ -90,6 +106,7 @@ class Open(Value, frozen=True, tag=1):
     """Nodes."""
     version: int = 0
     """Of the replica set."""
+    replica_set: ReplicaSet = NO_REPLICA_SET
 
 
 class Configure(Value, frozen=True, tag=2):
@@ -162,7 +179,10 @@ class Move(Value, frozen=True, tag=12):
 
 
 class Note(Value, frozen=True, tag=13):
-    """For the log's readers: the owner has changed the shard's record, from one primary and set of nodes to another."""
+    """The owner has changed the shard's record, from one primary and set of nodes to another.
+
+    ``replica_set`` is remembered; the rest is for the log's readers.
+    """
 
     cause: str
     primary_before: str
@@ -171,6 +191,7 @@ class Note(Value, frozen=True, tag=13):
     replicas: list[str]
     version: int
     """Of the replica set, after the change."""
+    replica_set: ReplicaSet = NO_REPLICA_SET
 
 
 Command = (

@@ -10,7 +10,15 @@ import enum
 
 import msgspec
 
-from shadow_nodes.protocol.commands import Letter, Result, ShardKey, Summary, Value
+from shadow_nodes.protocol.commands import (
+    NO_REPLICA_SET,
+    Letter,
+    ReplicaSet,
+    Result,
+    ShardKey,
+    Summary,
+    Value,
+)
 from shadow_nodes.protocol.errors import ProtocolError
 
 
@@ -176,6 +184,7 @@ class Fenced(Value, frozen=True, tag=42):
 
     ``time_ms``: the time of its log's newest entry, by which no later entry may be earlier. ``retired``: this is the
     tombstone of a replica that has left its set: that its log is empty says nothing of what was committed.
+    ``replica_set``: the newest that it knows, from what it has applied; see Takeover.
     """
 
     shard: ShardKey
@@ -186,6 +195,7 @@ class Fenced(Value, frozen=True, tag=42):
     clock_ms: int
     time_ms: int
     retired: bool = False
+    replica_set: ReplicaSet = NO_REPLICA_SET
 
 
 class Stale(Value, frozen=True, tag=43):

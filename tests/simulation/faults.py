@@ -11,7 +11,8 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from distribution_manager.core import causes
-from distribution_manager.core.metadata import Drain, encode_record, node_drain_key, region_drain_key
+from distribution_manager.core.metadata import Drain, ShardRecord, encode_record, node_drain_key, region_drain_key
+from distribution_manager.core.replication import quorum
 from distribution_manager.core.transactions import Put, Remove, Transaction
 from shadow_nodes.protocol.errors import OutcomeUnknownError, RejectedError
 from tests.simulation.etcd_front import ETCD
@@ -345,29 +346,52 @@ class Faults(RareFaults):
         return mend
 
     def _etcd_restore(self, random: Random, fault: Fault) -> Callable[[], None] | bool:
-        """A backup is taken now and put back later: epochs go back, and so do primaries, attributes, registrations.
+        """A backup is taken now and put back later: epochs go back, and so do replica sets, primaries, attributes,
+        registrations.
 
-        Only where no queue and no replica set is another by then: a restored etcd that names sets which are gone needs
-        people, and one that has forgotten whom a set has left lets that keep what it holds.
+        Only where no queue is another by then, and a quorum of each old set is there that knows what became of it:
+        an etcd that names sets which are gone needs people. Half the time the managers are started anew as well: no
+        owner is there then to put its record back.
         """
-        cluster = self.world.cluster
-        if self.world.creating() or not cluster.available:
+        cluster, world = self.world.cluster, self.world
+        if world.creating() or not cluster.available:
             return False
-        backup, before = cluster.backup(), self._sets()
+        backup, queues, records, sets = cluster.backup(), self._queues(), world.records(), self._sets()
 
         def restore() -> None:
-            if self._sets() == before and not self.world.creating():
-                self._count("etcd_restored")
-                cluster.restore(backup)
+            if self._queues() != queues or world.creating() or self.set_back():
+                return
+            now, changed = world.records(), self._sets() != sets
+            forgotten = any(self._lost(now[shard]) or self._forgotten(records[shard], now[shard]) for shard in now)
+            if changed and (forgotten or self._damaged()):
+                return
+            kind = "etcd_restored_sets" if changed else "etcd_restored"
+            self._count(kind)
+            self.before_restore = now
+            cluster.restore(backup)
+            if random.random() < 0.5:
+                for manager in world.manager_list:
+                    if manager.alive:
+                        self.victims.append(manager.name)
+                        manager.crash()
+                        world.loop.later(random.uniform(0.1, 2) * SECOND, self._restart(manager))
 
         return restore
 
+    @staticmethod
+    def _forgotten(old: ShardRecord, new: ShardRecord) -> bool:
+        """Whether too few are left of a set to tell of what it has become."""
+        return sum(replica in new.replicas for replica in old.replicas) < quorum(len(old.replicas))
+
+    def _queues(self) -> list[tuple[str, bytes]]:
+        return [(item.key, item.value) for item in self.world.cluster.list_prefix_always("queues/")]
+
     def _sets(self) -> list[tuple[str, object]]:
-        """Queues, their replica sets, and who else may hold something of them."""
+        """Replica sets, who else may hold something of them, and how large they are to be."""
         records: list[tuple[str, object]] = [
             (shard, (record.replicas, record.learner, record.outside)) for shard, record in self.world.records().items()
         ]
-        return records + [(item.key, item.value) for item in self.world.cluster.list_prefix_always("queues/")]
+        return records + [(queue.queue_id, queue.shadow_factor) for queue in self.world.metadata().values()]
 
     def _etcd_cut(self, random: Random, fault: Fault) -> Callable[[], None]:
         one = self._manager(random).name

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from distribution_manager.core import procedures
 from distribution_manager.core.metadata import QueueMetadata, ShardRecord
+from distribution_manager.core.replica_sets import put_right, told
 from tests.simulation.loop import SECOND
 from tests.simulation.manager_process import ManagerProcess
 from tests.simulation.mending import Mending
@@ -30,6 +31,8 @@ class HealingFaults(Mending):
         super().__init__(world)
         self._changing = 0
         """Changes of a shadow factor whose outcome is not known: one may still come."""
+        self.before_restore: dict[str, ShardRecord] = {}
+        """Before etcd was last restored to an older state."""
 
     # --- nodes -----------------------------------------------------------------------------------------------------
 
@@ -67,7 +70,7 @@ class HealingFaults(Mending):
 
         ``unnoticed``: damage that may be noticed only when the node has joined another set.
         """
-        if node.lost or node.corrupted or self._changing or self.world.creating():
+        if node.lost or node.corrupted or self._changing or self.world.creating() or self.set_back():
             return False
         queues = self.world.metadata()
         for shard, record in self.world.records().items():
@@ -85,6 +88,12 @@ class HealingFaults(Mending):
     def _damaged(self) -> set[str]:
         """These may join any set before anybody notices."""
         return {node.name for node in self.world.node_list if node.corrupted}
+
+    def set_back(self) -> bool:
+        """Whether a restored etcd still says less of some replica set than it did before."""
+        records = self.world.records()
+        known = {shard: record for shard, record in self.before_restore.items() if shard in records}
+        return any(put_right(records[shard], told(record)) is not records[shard] for shard, record in known.items())
 
     def _lost(self, record: ShardRecord) -> set[str]:
         holders = {replica.node: self.world.nodes[replica.node] for replica in record.replicas}
@@ -134,6 +143,8 @@ class HealingFaults(Mending):
 
     def _whole(self, queue: QueueMetadata) -> bool:
         """Whether nothing of it is lost: a smaller set might be made of what is left, and of what is lost."""
+        if self.set_back():
+            return False
         records = self.world.records()
         return not self._damaged() and not any(
             self._lost(records[shard]) for shard in records if shard.startswith(queue.queue_id)

@@ -21,6 +21,8 @@ CLOCK_KINDS = ("clock_jump",)
 PLANNED_KINDS = ("handoff", "manager_promote")
 LOAD_KINDS = ("drain", "busy")
 """Operators' drains, and load that promotes: no fault, and no operation may fail for them."""
+RESTORE_KINDS = ("etcd_restore", "etcd_restore", "etcd_down", "watch_gap", "manager_crash", "node_crash", "owner_cut")
+"""Replica sets change (HEALING_KINDS), and etcd is restored to before that."""
 HEALING_KINDS = ("node_gone", "factor")
 """Drawn by a generator of their own, so that what the others are for a seed does not depend on them."""
 DAMAGE_KINDS = ("node_damage", "read_operations")
@@ -293,7 +295,7 @@ def _single_faults(random: Random, healing: Random, load_us: int) -> list[Fault]
 
 def _healing_faults(random: Random, load_us: int, profile: str) -> list[Fault]:
     faults: list[Fault] = []
-    for kind in HEALING_KINDS if profile in {"all", "healing"} else ():
+    for kind in HEALING_KINDS if profile in {"all", "healing", "restores"} else ():
         if random.random() < (0.35 if profile == "all" else 0.9):
             mean_us = random.choice((3, 8)) * SECOND
             at_us = random.expovariate(1 / mean_us)
@@ -347,6 +349,7 @@ def _faults(random: Random, load_us: int, profile: str) -> list[Fault]:
         "planned": PLANNED_KINDS,
         "moves": PLANNED_KINDS,
         "healing": (*PLANNED_KINDS, "node_crash", "manager_crash", "owner_cut"),
+        "restores": RESTORE_KINDS,
         "damage": ("node_crash", "manager_crash", "handoff", "isolate"),
         **AIMED_KINDS,
     }[profile]

@@ -30,7 +30,7 @@ def test_seeds(first: int) -> None:
     assert [(report.seed, report.violations) for report in reports if report.verdict != "valid"] == []
 
 
-KINDS = ("none", "nodes", "managers", "network", "etcd", "clocks", "disks", "damage", "healing", "moves")
+KINDS = ("none", "nodes", "managers", "network", "etcd", "clocks", "disks", "damage", "healing", "moves", "restores")
 
 
 @pytest.mark.parametrize("profile", [*KINDS, *AIMED_KINDS])

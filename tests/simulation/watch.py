@@ -133,7 +133,8 @@ class Watch:
             return
         record = self.record(shard)
         replica = ReplicaName(node=node.name, incarnation=node.incarnation)
-        if record is not None and record.token == token and replica in record.replicas:
+        member = record is not None and record.token == token and replica in record.replicas
+        if member and not self.world.faults.set_back():
             self.violation("retired", f"{shard}: {node.name} has retired under {token}, and is of the set")
 
     def record(self, shard: ShardKey) -> ShardRecord | None:

@@ -80,6 +80,7 @@ def _header(state: State) -> HeaderRow:
         state.outbox.next,
         state.next_attempt,
         state.sessions.next_number,
+        state.replica_set,
     )
 
 
@@ -194,6 +195,7 @@ def _load_header(state: State, row: HeaderRow) -> None:
     state.ticked_ms = row.ticked_ms
     state.settings = row.settings
     state.sealed = row.sealed
+    state.replica_set = row.replica_set
     state.next_attempt = row.next_attempt
     state.sessions.next_number = row.next_session
     shelf = state.shelf

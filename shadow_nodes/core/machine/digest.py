@@ -24,6 +24,7 @@ def digest(state: State, applied: Position) -> str:
 
     shelf, outbox, now_ms = state.shelf, state.outbox, state.now_ms
     add((applied, now_ms, state.settings, state.sealed, shelf.next_key, outbox.first, outbox.next, state.ticked_ms))
+    add(state.replica_set)
     add(len(shelf.messages))
     for message in shelf.messages.values():
         add((message.key, message_row(message)))

@@ -32,6 +32,7 @@ from shadow_nodes.protocol.commands import (
     Receive,
     Refusal,
     Refused,
+    ReplicaSet,
     Result,
     Seal,
     Send,
@@ -72,6 +73,11 @@ class Machine:
     @property
     def settings(self) -> Settings:
         return self._state.settings
+
+    @property
+    def replica_set(self) -> ReplicaSet:
+        """The newest that the log has told of."""
+        return self._state.replica_set
 
     # --- entries
 
@@ -143,7 +149,8 @@ class Machine:
             case Seal():
                 state.sealed = True
             case Open() | Note():
-                pass
+                if command.replica_set.version:
+                    state.replica_set = command.replica_set
         return None
 
     # --- questions

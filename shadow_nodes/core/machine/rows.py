@@ -11,7 +11,17 @@ import enum
 import msgspec
 
 from shadow_nodes.core.machine.message import FRESH, Delivery, Message
-from shadow_nodes.protocol.commands import Items, Moved, Received, Refused, Sent, Settings, Value
+from shadow_nodes.protocol.commands import (
+    NO_REPLICA_SET,
+    Items,
+    Moved,
+    Received,
+    Refused,
+    ReplicaSet,
+    Sent,
+    Settings,
+    Value,
+)
 
 ROWS_VERSION = 1
 """Of the rows' layout: raised when a row changes its meaning."""
@@ -50,6 +60,7 @@ class HeaderRow(Value, frozen=True):
     outbox_next: int
     next_attempt: int
     next_session: int
+    replica_set: ReplicaSet = NO_REPLICA_SET
 
 
 class AcceptedRow(Value, frozen=True):

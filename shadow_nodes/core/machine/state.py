@@ -16,7 +16,7 @@ from shadow_nodes.core.machine.sessions import Sessions
 from shadow_nodes.core.machine.shelf import Shelf
 from shadow_nodes.core.machine.standard import StandardOrder
 from shadow_nodes.core.machine.window import Attempt, Duplicate, Window
-from shadow_nodes.protocol.commands import Content, Letter, Settings
+from shadow_nodes.protocol.commands import NO_REPLICA_SET, Content, Letter, Settings
 from shadow_nodes.protocol.limits import DEDUPLICATION_WINDOW_MS, RECEIVE_ATTEMPT_WINDOW_MS, VISIBILITY_TIMEOUT_MAX_MS
 
 TICK_INTERVAL_MS = 60_000
@@ -35,6 +35,7 @@ class State:
         "now_ms",
         "order",
         "outbox",
+        "replica_set",
         "sealed",
         "sessions",
         "settings",
@@ -46,6 +47,7 @@ class State:
         self.now_ms = 0
         self.settings = Settings()
         self.sealed = False
+        self.replica_set = NO_REPLICA_SET
         self.ticked_ms = 0
         self.budget = 0
         self.shelf = Shelf(read_content)

@@ -13,7 +13,18 @@ from machine_driver import RowStore, Shard, bodies, handles
 
 from shadow_nodes.core.machine import Kind, Machine
 from shadow_nodes.core.store import Row
-from shadow_nodes.protocol.commands import Configure, Content, Delete, Purge, Receive, Send, Settings
+from shadow_nodes.protocol.commands import (
+    Configure,
+    Content,
+    Delete,
+    Note,
+    Open,
+    Purge,
+    Receive,
+    ReplicaSet,
+    Send,
+    Settings,
+)
 
 
 def kinds(rows: list[Row]) -> list[int]:
@@ -157,3 +168,15 @@ def test_the_digest_does_not_depend_on_the_order_of_hashes() -> None:
         for seed in ("0", "1", "2")
     }
     assert len(outputs) == 1
+
+
+def test_the_newest_replica_set_is_remembered() -> None:
+    """An entry of an older version tells of none, and takes nothing back."""
+    shard = Shard()
+    first, second = ReplicaSet(1, [("a", "a-1")], []), ReplicaSet(2, [("a", "a-1"), ("b", "b-1")], ["c"])
+    shard.do(Open("m", replica_set=first))
+    shard.do(Note("grown", "a", "a", ["a"], ["a", "b"], 2, replica_set=second))
+    shard.do(Open("m"))
+    assert shard.machine.replica_set == second
+    shard.checkpoint()
+    assert shard.store.load().replica_set == second
