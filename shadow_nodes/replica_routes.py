@@ -25,6 +25,8 @@ REST_PER_READ = 1.0
 """A snapshot rests this many times as long as each chunk took: its thread keeps the interpreter lock from the loop."""
 CHUNK_TAKEN_SECONDS_MAX = 30.0
 """A peer that does not take a chunk for this long is given up: a snapshot keeps SQLite's log from being reused."""
+DIGITS_MAX = 18
+"""Of a number in a question: what is stored has 63 bits."""
 
 
 class ReplicaRoutes:
@@ -47,10 +49,8 @@ class ReplicaRoutes:
     async def _log(self, request: web.Request) -> web.StreamResponse:
         """200 with entries, 204 where there are no more, 410 where the log no longer reaches back so far."""
         shard = self._shard(request)
-        after = request.query.get("after", "")
-        if not (after.isascii() and after.isdigit()):
-            raise web.HTTPBadRequest(text="after=<seq> is missing\n")
-        entries = self._read(shard, int(after))
+        after_seq = _number(request, "after", "")
+        entries = self._read(shard, after_seq)
         if entries is None:
             raise web.HTTPGone(text=f"shard {shard}: the log begins later\n")
         if not entries:
@@ -78,12 +78,10 @@ class ReplicaRoutes:
     async def _operations(self, request: web.Request) -> web.Response:
         """A page of the operation log (protocol/audit.py), for managers: after a seq, or since a time."""
         shard = self._shard(request)
-        after, since = request.query.get("after", "0"), request.query.get("since_ms", "0")
-        if not all(text.isascii() and text.isdigit() for text in (after, since)):
-            raise web.HTTPBadRequest(text="after, since_ms: must be whole numbers\n")
+        after_seq, since_ms = _number(request, "after", "0"), _number(request, "since_ms", "0")
         found: list[LogPage | None] = []
         core = self._driver.core
-        self._driver.guard(lambda: found.append(core.page_for(shard, int(after), int(since) or None)))
+        self._driver.guard(lambda: found.append(core.page_for(shard, after_seq, since_ms or None)))
         if not found or found[0] is None:
             raise web.HTTPServiceUnavailable(text=f"shard {shard} cannot be read just now\n")
         return web.Response(body=encode_page(found[0]), content_type="application/msgpack")
@@ -128,6 +126,14 @@ class ReplicaRoutes:
         except Exception as error:
             self._driver.fail(error)
             raise
+
+
+def _number(request: web.Request, name: str, default: str) -> int:
+    """A seq or a time that was asked for; not left to the core, whose every error ends the node."""
+    text = request.query.get(name, default)
+    if not (text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX):
+        raise web.HTTPBadRequest(text=f"{name}: must be a whole number of at most {DIGITS_MAX} digits\n")
+    return int(text)
 
 
 async def _write(response: web.StreamResponse, part: bytes) -> None:

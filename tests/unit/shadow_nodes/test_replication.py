@@ -263,6 +263,13 @@ async def test_what_a_node_answers_to_copiers(start_node, connect, session) -> N
         (f"{SHARD}/log?after=0", 204),
         (f"{SHARD}/log", 400),
         (f"{SHARD}/log?after=-1", 400),
+        (f"{SHARD}/log?after={10**18}", 400),
+        (f"{SHARD}/log?after={'9' * 5_000}", 400),
+        (f"{SHARD}/operations?after={'9' * 5_000}", 400),
+        (f"{SHARD}/operations?since_ms={'9' * 5_000}", 400),
+        (f"{SHARD}/operations?after={10**18}", 400),
+        (f"{SHARD}/operations?after={10**18 - 1}", 200),
+        (f"{SHARD}/operations", 200),
         ("0000000000000001/0/log?after=0", 404),
         ("0000000000000001/0/snapshot", 404),
     ):
