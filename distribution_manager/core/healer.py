@@ -144,7 +144,9 @@ class Healer:
             return None
         count = 1 + metadata.shadow_factor
         barred = self._barred(shard)
-        gone = self._gone(record) | ({record.learner} & {barred})
+        gone = self._gone(record)
+        if barred and barred == record.learner:
+            gone |= {barred}
         sites = [site for site in self._sites_now() if site.node != barred]
         situation = Situation(record, count, gone, well, retiring, sites)
         step = next_step(situation, self._ward.atlas, {self._ward.region: 1.0}, wishes_of(metadata))
