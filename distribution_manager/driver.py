@@ -342,6 +342,12 @@ def _log_ownership(event: str, owner: ShardOwner) -> None:
         replicas = ", ".join(replica.node for replica in record.replicas)
         learner = f", and {record.learner} learns" if record.learner else ""
         log.info("primary %s, replica set %d: %s%s", record.primary, record.version, replicas, learner, extra=extra)
+    elif event == "behind":
+        text = (
+            "etcd has an older record of the shard than its owner or its replicas know of, as after a restore from a "
+            "backup; it is put back, with replica set %d: check what else has changed since the backup"
+        )
+        log.warning(text, owner.taking.version, extra=extra)
     elif event == "short":
         log.warning("lacks replicas, and no other node in reach can take one", extra=extra)
     else:

@@ -66,6 +66,8 @@ PRIMARY_DISTANCE_MARGIN_MS = 5
 """A new owner that has a caught-up replica nearer than the primary by more than this makes that the primary."""
 MEMBERSHIP_RETRY_MS = 500
 """A change of the replica set is looked at again after this."""
+SET_TOLD_PATIENCE_MS = 3_000
+"""An entry that tells the log of a changed record is waited for so long: operations wait no longer than they may."""
 HEAL_AFTER_MS_DEFAULT = 300_000
 """A replica whose node has been out of reach for this long is replaced by one on another node."""
 LEARNER_PATIENCE_MS = 10_000

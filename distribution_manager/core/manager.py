@@ -125,8 +125,9 @@ class ManagerCore:
         self.on_commit: Callable[[int, int], None] = lambda operations, wait_ms: None
         """Told of every committed entry: how many operations, and how long its quorum took."""
         self.on_ownership: Callable[[str, ShardOwner], None] = lambda event, owner: None
-        """Told, for the log, when an owner is ``serving``, is ``lost``, has ``changed`` its record, or is ``short`` of
-        nodes."""
+        """Told, for the log, when an owner is ``serving``, is ``lost``, has ``changed`` its record, is ``short`` of
+        nodes, or has found that etcd is ``behind`` what it or its replicas know."""
+        self.records_put_back = 0
         self.takeovers = 0
         self.losses = 0
         self._effects = effects
@@ -344,6 +345,13 @@ class ManagerCore:
         if known is not None and self.directory.metadata(shard) is not None and shard not in self.owners:
             self._take(shard, *known, granted=False, cause=causes.HANDOFF)
 
+    def record(self, shard: ShardKey) -> tuple[ShardRecord, int] | None:
+        return self.directory.shards.get(shard)
+
+    def put_back(self, shard: ShardKey) -> None:
+        self.records_put_back += 1
+        self.on_ownership("behind", self.owners[shard])
+
     def keeps_up(self, shard: ShardKey, node: str) -> bool:
         owner = self.owners.get(shard)
         replication = None if owner is None else owner.replication
@@ -352,6 +360,7 @@ class ManagerCore:
     def serving(self, shard: ShardKey) -> None:
         self.on_ownership("serving", self.owners[shard])
         self.healer.serving(shard, self.owners[shard].record)
+        self.wake(shard, self.now.monotonic_ms)
 
     def succession(self, shard: ShardKey, node: str, cause: str) -> tuple[str, str] | None:
         owner = self.owners.get(shard)
@@ -462,6 +471,7 @@ class ManagerCore:
             epoch = -1 if known is None else known[0].epoch
             if known is None or epoch > owner.record.epoch:
                 owner.lose()
+            self.wake(shard, self.now.monotonic_ms)
         if known is not None:
             self.router.recall_from(shard, known[0].owner)
         self.router.reconsider(shard)

@@ -1,9 +1,12 @@
 """Changes to a shard's record by its owner: a primary out of reach, a replica whose store is new, a set to be healed.
 
 Model: at most one change is under way. A change of the set goes: the newcomer is written down as learner, follows and
-catches up; then commits need the quorums of both sets; then the transaction; when its outcome is known, one set again.
+catches up; then commits need the quorums of both sets; then the transaction; when its outcome is known, an entry tells
+the log of it; when that is committed, the next change may begin, and nodes that are not in the set are told.
 Invariants: the transaction compares the mod_revision of the record, which holds the lock as well: who lost one loses
-both. A set comes into force only when a quorum of it holds everything committed.
+both. A set comes into force only when a quorum of it holds everything committed. Nothing is committed by a quorum that
+does not meet every quorum of the set before, unless a quorum of that set has an entry that tells of its successor; but
+while too few are in reach for that, it is waited for no longer than SET_TOLD_PATIENCE_MS.
 Sources: Ongaro & Ousterhout 2014, section 6; Lamport, Malkhi & Zhou 2009.
 """
 
@@ -15,9 +18,10 @@ import msgspec
 
 from distribution_manager.core import causes
 from distribution_manager.core.healing import after, cause_of
-from distribution_manager.core.limits import MEMBERSHIP_RETRY_MS
+from distribution_manager.core.limits import MEMBERSHIP_RETRY_MS, SET_TOLD_PATIENCE_MS
 from distribution_manager.core.metadata import Replica, ShardRecord, decode_record, encode_record, record_key
 from distribution_manager.core.outsiders import Outsiders
+from distribution_manager.core.replica_sets import always_meet
 from distribution_manager.core.replication import Replication
 from distribution_manager.core.request import Surroundings
 from distribution_manager.core.transactions import Compare, Outcome, Put, Transaction
@@ -43,6 +47,8 @@ class Holder(Protocol):
 
     def record_changed(self, record: ShardRecord, cause: str) -> None: ...
 
+    def set_changed(self) -> None: ...
+
     def lose(self) -> None: ...
 
 
@@ -56,16 +62,61 @@ class Membership:
         self._planned: tuple[str, int, str] | None = None
         self._asked_ms = -MEMBERSHIP_RETRY_MS
         self._asking = False
+        self._telling_seq = 0
+        """The entry that tells the log of the record, while that is waited for; 0: nothing is."""
+        self._told_until_ms = 0
+        self._former: tuple[Replica, ...] = ()
+        """The set before, while commits need its quorum as well."""
         self.outsiders = Outsiders(holder.shard, around)
 
     @property
     def busy(self) -> bool:
-        return self._wanted is not None
+        return self._wanted is not None or self._telling_seq > 0
+
+    def give_up(self) -> None:
+        """The shard is lost: whatever is under way changes nothing here any more."""
+        self._wanted = None
+
+    # --- telling the log -------------------------------------------------------------------------------------------
+
+    def tell(self, seq: int, former: tuple[Replica, ...]) -> None:
+        """The entry ``seq`` will tell the log of the record. ``former``: the set before it; () where that is not known.
+
+        The record's set counts from now on; where a quorum of it might pass one of the former by, both do until then.
+        """
+        replication = self._holder.replication
+        assert replication is not None
+        self._telling_seq = seq
+        self._told_until_ms = self._around.now.monotonic_ms + SET_TOLD_PATIENCE_MS
+        self._former = () if always_meet(former, self.record.replicas) else former
+        replication.set_voters(*([self._former] if self._former else []), self.record.replicas)
+
+    def told(self, commit_seq: int) -> bool:
+        """Whether what is waited for is committed."""
+        return 0 < self._telling_seq <= commit_seq
+
+    def go_on(self) -> None:
+        """Once the log tells of the record, its set alone counts, and whoever is not in it is told."""
+        replication = self._holder.replication
+        assert replication is not None
+        if not self._telling_seq:
+            return
+        if not self.told(replication.commit_seq) and self._around.now.monotonic_ms < self._told_until_ms:
+            self._around.wake(self._holder.shard, self._told_until_ms)
+            return
+        self._telling_seq = 0
+        if self._former:
+            self._former = ()
+            replication.set_voters(self.record.replicas)
+        self.outsiders.see_to(self.record, replication)
+        self._holder.set_changed()
+
+    # --- changes ---------------------------------------------------------------------------------------------------
 
     def attend(self) -> None:
         """Begins a change if one is due, or asks again about one whose outcome is unknown."""
         now_ms = self._around.now.monotonic_ms
-        if self._asking:
+        if self._asking or self._telling_seq:
             return
         if self._wanted is not None:
             if now_ms - self._asked_ms >= MEMBERSHIP_RETRY_MS:
@@ -73,13 +124,26 @@ class Membership:
             return
         assert self._holder.replication is not None
         self.outsiders.see_to(self.record, self._holder.replication)
-        wanted = self._with_new_stores() or self._with_new_primary() or self._with_next_step()
+        older = self._older_record()
+        wanted = (
+            (Wanted(self.record, causes.RESTORED) if older else None)
+            or self._with_new_stores()
+            or self._with_new_primary()
+            or self._with_next_step()
+        )
         if wanted is None:
             return
         if now_ms - self._asked_ms >= MEMBERSHIP_RETRY_MS:
+            self.revision = older or self.revision
             self._begin(wanted)
         else:
             self._around.wake(self._holder.shard, self._asked_ms + MEMBERSHIP_RETRY_MS)
+
+    def _older_record(self) -> int | None:
+        """The mod_revision of another record that etcd has, of ours or of an owner before us: a later one has a greater
+        epoch. So etcd was restored from a backup, and our record is to be put over it."""
+        record, revision = self._around.record(self._holder.shard) or (self.record, self.revision)
+        return None if record == self.record or record.epoch > self.record.epoch else revision
 
     # --- the set ---------------------------------------------------------------------------------------------------
 
@@ -182,31 +246,28 @@ class Membership:
         if found is None:
             self._holder.lose()
             return
-        record = decode_record(ShardRecord, found.key, found.value)
-        if record.token != self.record.token:
-            self._holder.lose()
+        if found.mod_revision == self.revision:
+            # an unchanged record after an unknown outcome may still be changed by the transaction on its way: it is
+            # asked for again, with the same comparison, until the record has changed
+            self._begin(self._wanted)
             return
-        self._settle(record, found.mod_revision)
+        record = decode_record(ShardRecord, found.key, found.value)
+        if record in (self.record, self._wanted.record):
+            self._settle(record, found.mod_revision, succeeded=outcome.succeeded)
+        elif record.epoch > self.record.epoch:
+            self._holder.lose()
+        else:
+            self.revision = found.mod_revision
+            self._begin(Wanted(self.record, causes.RESTORED))
 
-    def _settle(self, record: ShardRecord, revision: int) -> None:
-        """The record is what it is, and ours: from now on its set alone counts."""
+    def _settle(self, record: ShardRecord, revision: int, *, succeeded: bool) -> None:
+        """The record is what it is, and ours. The next entry tells the log of it."""
         replication = self._holder.replication
         assert replication is not None
-        unchanged = revision == self.revision
-        if unchanged and not self._retry_is_safe():
-            return
         cause = "" if self._wanted is None else self._wanted.cause
+        former = self.record.replicas
+        if cause == causes.RESTORED and succeeded:
+            self._around.put_back(self._holder.shard)
         self.record, self.revision, self._wanted = record, revision, None
-        replication.set_voters(record.replicas)
-        self.outsiders.see_to(record, replication)
+        self.tell(replication.last.seq + 1, former)
         self._holder.record_changed(record, cause)
-
-    def _retry_is_safe(self) -> bool:
-        """An unchanged record after an unknown outcome may still be changed by the transaction on its way.
-
-        So the change is not given up: it is asked for again, with the same comparison, until the record has changed.
-        """
-        wanted = self._wanted
-        assert wanted is not None
-        self._begin(wanted)
-        return False

@@ -31,6 +31,7 @@ from distribution_manager.core.load import AckLatencies
 from distribution_manager.core.membership import Membership
 from distribution_manager.core.messages import Verdict
 from distribution_manager.core.metadata import Owner, ShardRecord
+from distribution_manager.core.replica_sets import told
 from distribution_manager.core.replication import Replication, quorum
 from distribution_manager.core.request import Request, Surroundings
 from distribution_manager.core.results import Results
@@ -239,14 +240,18 @@ class ShardOwner:
         self._replication = replication
         self._results = Results(self._around, replication, self.record.primary)
         self._membership = Membership(self, self._around, takeover.record, takeover.revision)
-        replication.set_voters(self.record.replicas)
         metadata = self._around.metadata(self.shard)
         assert metadata is not None, "checked before"
         self._settings = settings_of(metadata)
         record = self.record
-        self._sequencer.add(Open(self._me.manager, self._cause, record.primary, _nodes(record), record.version))
+        opening = Open(
+            self._me.manager, self._cause, record.primary, _nodes(record), record.version, replica_set=told(record)
+        )
+        self._sequencer.add(opening)
         self._sequencer.add(Configure(self._settings))
-        self._desk.sequenced(*self._sequencer.append(replication, []))
+        seq, commands = self._sequencer.append(replication, [])
+        self._desk.sequenced(seq, commands)
+        self._membership.tell(seq, takeover.former)
         for node, answer in takeover.fenced.items():
             replication.fenced(node, answer)
         self._results.choose()
@@ -344,6 +349,8 @@ class ShardOwner:
     def _commit(self, replication: Replication, results: Results) -> None:
         """Entries are committed: acknowledges what has no result, and waits for the results of the rest."""
         self._committed_ms = self._around.now.monotonic_ms
+        if self._membership is not None and self._membership.told(replication.commit_seq):
+            self._around.wake(self.shard, self._committed_ms)
         for item in self._sequencer.committed(replication.commit_seq):
             self._around.committed(len(item.requests), self._committed_ms - item.since_ms)
             if self.ack_latencies is not None:
@@ -435,6 +442,8 @@ class ShardOwner:
         if self.phase is Phase.LOST or replication is None or results is None:
             return
         replication.retry()
+        if self._membership is not None:
+            self._membership.go_on()
         if now_ms - self._committed_ms >= COMMIT_NOTICE_MS:
             replication.tell_commit_to_all()
         results.chase(opening=self.phase is Phase.OPENING)
@@ -520,21 +529,37 @@ class ShardOwner:
         if self.phase is Phase.LOST:
             return
         before, self.record = self.record, record
-        self._sequencer.add(Note(cause, before.primary, record.primary, _nodes(before), _nodes(record), record.version))
+        nodes_before, nodes = _nodes(before), _nodes(record)
+        self._sequencer.add(
+            Note(cause, before.primary, record.primary, nodes_before, nodes, record.version, replica_set=told(record))
+        )
         self._around.record_changed(self.shard, record)
-        if self._results is not None and self._replication is not None:
+        if self._results is not None:
             self._results.promoted(record.primary)
-            if self._replication.acting not in self._replication.followers:
-                self._results.choose()
-            if self._replication.advance():
-                self._commit(self._replication, self._results)
-            self._around.flush_soon(self.shard)
+        self.set_changed()
+
+    def set_changed(self) -> None:
+        """Other replicas count, or follow, than before."""
+        if self.phase is Phase.LOST or self._results is None or self._replication is None:
+            return
+        if self._replication.acting not in self._replication.followers:
+            self._results.choose()
+        if self._replication.advance():
+            self._commit(self._replication, self._results)
+        self._around.flush_soon(self.shard)
+
+    @property
+    def taking(self) -> ShardRecord:
+        """The record as the takeover that is under way has it; as this owner knows it, otherwise."""
+        return self.record if self._takeover is None else self._takeover.record
 
     def lose(self) -> None:
         """The shard is not ours any more, or was never. Every request goes back, to be repeated under its id."""
         if self.phase is Phase.LOST:
             return
         self.phase = Phase.LOST
+        if self._membership is not None:
+            self._membership.give_up()
         self._around.lost(self.shard)
         requests = [*self._sequencer.drain(), *self._desk.drain(), *self._confirmation.drain()]
         if self._results is not None:

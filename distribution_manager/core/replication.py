@@ -211,7 +211,8 @@ class Replication:
         follower.source = (source.node if source is not None else "", follower.matched)
         address = source and self._around.address(source.node)
         follower.state = FollowerState.LEARNING
-        if address:
+        if address and source is not None:
+            self.tell_commit(source.node)  # it gives away no more than it knows to be committed
             self._around.send(follower.node, Learn(self.shard, self.token, address))
 
     def _usable(self, follower: Follower) -> bool:

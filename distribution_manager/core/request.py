@@ -161,6 +161,9 @@ class Surroundings(Protocol):
     def unusable(self, shard: ShardKey, node: str) -> None:
         """The node's replica of this shard takes part in nothing any more."""
 
+    def put_back(self, shard: ShardKey) -> None:
+        """It was found that etcd has an older record than the owner, or the replicas, know of: that is put back."""
+
     def lost(self, shard: ShardKey) -> None:
         """The owner has lost its shard: let go of it before the turn ends."""
 
@@ -172,5 +175,8 @@ class Surroundings(Protocol):
 
     def random_bits(self) -> int:
         """SESSION_BITS random bits."""
+
+    def record(self, shard: ShardKey) -> tuple[ShardRecord, int] | None:
+        """The shard's record as etcd has last said, and its mod_revision."""
 
     def metadata(self, shard: ShardKey) -> QueueMetadata | None: ...

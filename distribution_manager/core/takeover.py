@@ -7,7 +7,11 @@ Model: a linear procedure; each step begins by asking and ends by an answer. ``s
     FETCH  -> the greatest log's tail, from the replica that has it
     DONE   -> the caller replicates an opening entry and serves when that is committed
 
-Invariant: no epoch is used that this process did not see itself win; no log is chosen before a quorum has promised.
+Whenever a replica, or the chosen log, knows of a newer replica set than the record, etcd was restored from a backup:
+the record is put right, with the lock taken anew, and the set that it names then is fenced (replica_sets.py).
+
+Invariant: no epoch is used that this process did not see itself win; no log is chosen before a quorum has promised, nor
+one that tells of a newer set than the one it was chosen from.
 Sources: Lamport, Malkhi & Zhou 2009 (Vertical Paxos); Ongaro & Ousterhout 2014, section 5.4.
 """
 
@@ -19,11 +23,12 @@ import msgspec
 
 from distribution_manager.core.clocks import CLOCKS_MIN, View, agreed_offset
 from distribution_manager.core.limits import TAKEOVER_RETRY_MS
-from distribution_manager.core.metadata import Owner, ShardRecord, decode_record, encode_record, record_key
+from distribution_manager.core.metadata import Owner, Replica, ShardRecord, decode_record, encode_record, record_key
+from distribution_manager.core.replica_sets import members_of, put_right
 from distribution_manager.core.replication import WindowEntry, quorum
 from distribution_manager.core.request import Surroundings
 from distribution_manager.core.transactions import ABSENT, Compare, KeyValue, Outcome, Put, Transaction
-from shadow_nodes.protocol.commands import ShardKey, decode_entry
+from shadow_nodes.protocol.commands import NO_REPLICA_SET, Note, Open, ReplicaSet, ShardKey, decode_entry
 from shadow_nodes.protocol.limits import CLOCK_SKEW_MAX_MS
 from shadow_nodes.protocol.messages import LOG_START, Fence, Fenced, Fetch, Log, Position, Stale
 
@@ -65,6 +70,8 @@ class Takeover:
         self._asked_ms = 0
         self._asking = False
         self._best = ""
+        self._logged = NO_REPLICA_SET
+        """The newest that the chosen log tells of, as far as it has been read."""
         if granted:
             self._begin_fence()
         else:
@@ -149,10 +156,12 @@ class Takeover:
         """An answer counts where the store is the one in the set: another has forgotten what it promised.
 
         Nor does a tombstone's count: no record names one in its set, unless etcd was restored from a backup of before
-        it left. What was committed since is elsewhere, and the shard stays without an owner until people have put the
-        newest set back.
+        it left. What was committed since is elsewhere, and the shard stays without an owner until one of the set is
+        there that knows of a newer one, or people have put that back.
         """
         if self.step not in {Step.FENCE, Step.FETCH} or message.token != self.record.token:
+            return
+        if self._put_right(message.replica_set):
             return
         if self.step is Step.FETCH and node == self._best and not _same_log(message, self.fenced[node]):
             self._begin_fence()  # the chosen log is gone with its store
@@ -163,6 +172,21 @@ class Takeover:
         self._clock_views[node] = self._around.clock_view(node, message.clock_ms, asked_ms)
         if self.step is Step.FENCE and self._has_quorum() and (self._clocks_agree() or not self._awaited()):
             self._choose()
+
+    def _put_right(self, known: ReplicaSet) -> bool:
+        """Where the record says less than is known it was set back: goes on from what is known, under a new epoch."""
+        record = put_right(self.record, known)
+        if record is self.record:
+            return False
+        self.record = record
+        self._around.put_back(self.shard)
+        self._begin_lock()
+        return True
+
+    @property
+    def former(self) -> tuple[Replica, ...]:
+        """The set before the record's, where the log does not tell of that yet: whoever changed it died meanwhile."""
+        return members_of(self._logged) if self._logged.version < self.record.version else ()
 
     def _has_quorum(self) -> bool:
         return len(self._votes()) >= quorum(len(self.record.replicas))
@@ -213,6 +237,7 @@ class Takeover:
         self._floor_ms = max(vote.time_ms for vote in votes.values())
         self._best = max(votes, key=lambda node: (votes[node].last, node))
         best = votes[self._best]
+        self._logged = best.replica_set
         behind = min(vote.committed.seq for vote in votes.values())
         if best.last.seq - behind > FETCH_ENTRIES_MAX:
             behind = best.committed.seq
@@ -231,7 +256,8 @@ class Takeover:
             self._fetch()
             return
         assert self._fetched == last, f"shard {self.shard}: fetched {self._fetched}, {self._best} said {last}"
-        self.step = Step.DONE
+        if not self._put_right(self._logged):
+            self.step = Step.DONE
 
     def _fetch(self) -> None:
         self._asked_ms = self._around.now.monotonic_ms
@@ -249,6 +275,9 @@ class Takeover:
             entry = decode_entry(data)
             if entry.seq <= last.seq:
                 self.entries.append(WindowEntry(Position(entry.epoch, entry.seq), data))
+                for operation in entry.operations:
+                    if isinstance(operation.command, Open | Note) and operation.command.replica_set.version:
+                        self._logged = operation.command.replica_set
         self._fetch_or_done()
 
     # --- time ------------------------------------------------------------------------------------------------------

@@ -77,10 +77,15 @@ def _described(  # noqa: PLR0911 (one case per command, and nothing else)
         case commands.Settle() | commands.Move():
             return {"operation": type(command).__name__.lower()} | msgspec.structs.asdict(command)
         case commands.Open():
-            return {"operation": "takeover"} | msgspec.structs.asdict(command)
+            return {"operation": "takeover"} | _told(command)
         case commands.Note():
             promoted = command.primary != command.primary_before
-            return {"operation": "promotion" if promoted else "replica-set"} | msgspec.structs.asdict(command)
+            return {"operation": "promotion" if promoted else "replica-set"} | _told(command)
+
+
+def _told(command: commands.Open | commands.Note) -> Record:
+    """Without what is there for managers: the stores' incarnations."""
+    return {name: value for name, value in msgspec.structs.asdict(command).items() if name != "replica_set"}
 
 
 def _content(content: commands.Content, *, bodies: bool) -> Record:

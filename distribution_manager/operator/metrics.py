@@ -99,6 +99,8 @@ class _CoreCollector(Collector):
         core = self._core
         yield CounterMetricFamily("shadowq_takeovers", "Takeovers begun by this manager", core.takeovers)
         yield CounterMetricFamily("shadowq_ownership_losses", "Shards lost to another manager", core.losses)
+        text = "Times that etcd had an older record of a shard than was known, as after a restore from a backup"
+        yield CounterMetricFamily("shadowq_records_put_back", text, core.records_put_back)
         healer = core.healer
         yield CounterMetricFamily("shadowq_learners_begun", "Nodes that began to copy a shard", healer.begun)
         yield CounterMetricFamily("shadowq_learners_admitted", "Nodes that joined a replica set", healer.finished)

@@ -24,7 +24,7 @@ from aiohttp import web
 from distribution_manager.core.limits import LETTERS_PER_ACCEPT_MAX
 from distribution_manager.core.manager import ManagerCore
 from distribution_manager.core.metadata import QueueMetadata
-from distribution_manager.operator.log_api import Write, line_writer, locate, notice, refusal
+from distribution_manager.operator.log_api import DIGITS_MAX, Write, line_writer, locate, notice, refusal
 from distribution_manager.operator.log_reader import LogError, LoggedEntry, LogReader
 from distribution_manager.sqs.backend import Backend, QueueGone, Unavailable
 from shadow_nodes.peer_http import PeerHttp
@@ -96,7 +96,10 @@ class ReplayApi:
                 source is not None and target is not None and source.fifo != target.fifo,
                 "both queues must be FIFO queues, or neither",
             ),
-            (not (rate.isascii() and rate.isdigit()), f"rate: {rate!r} is not a whole number"),
+            (
+                not (rate.isascii() and rate.isdigit() and len(rate) <= DIGITS_MAX),
+                f"rate: {rate[:DIGITS_MAX]!r} is not a whole number of at most {DIGITS_MAX} digits",
+            ),
             (not REPLAY_ID.fullmatch(replay_id), f"id: {replay_id!r} is not a replay's, 16 hexadecimal digits"),
         )
         for wrong, text in mistakes:
