@@ -191,7 +191,8 @@ class Watch:
                     epochs = decode_entry(known).epoch, item.position.epoch
                     self.violation("owners", f"{shard}: epochs {epochs} both committed an entry {place}")
         record = self.record(shard)
-        in_force = [record.replicas] if record is not None and record.token == replication.token else []
+        ours = record is not None and record.token == replication.token and not self.world.faults.set_back()
+        in_force = [record.replicas] if record is not None and ours else []
         for voters in {*replication.voter_sets, *in_force}:
             self._check_held(replication, voters)
 
