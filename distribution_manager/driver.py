@@ -92,6 +92,9 @@ class Driver:
         self._inspections: dict[int, dict[str, Inspected | None]] = {}
         self._inspected: dict[int, asyncio.Event] = {}
         self._inspection = 0
+        self.on_fatal: Callable[[], None] = lambda: None
+        """Told when heartbeats, or the watch of etcd, have ended by an error: others take over what this manager has,
+        and it would only go on to look alive."""
         self._managers: dict[str, str] = {}
         """Addresses of the managers that are dialled, by name."""
         self._introduced: dict[str, str] = {}
@@ -100,8 +103,8 @@ class Driver:
     # --- life ------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        self._start_task(self._tick())
-        self._start_task(self._watch())
+        for work in (self._tick(), self._watch()):
+            self._start_task(work).add_done_callback(self._vital_ended)
 
     async def close(self) -> None:
         for task in list(self._tasks):
@@ -114,10 +117,15 @@ class Driver:
         if self._alarm is not None:
             self._alarm.cancel()
 
-    def _start_task(self, work: object) -> None:
+    def _start_task(self, work: object) -> asyncio.Task[None]:
         task: asyncio.Task[None] = self._loop.create_task(work)  # type: ignore[arg-type]
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
+
+    def _vital_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            self.on_fatal()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

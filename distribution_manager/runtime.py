@@ -276,13 +276,19 @@ def _promotion(config: ManagerConfig) -> PromotionConfig:
     )
 
 
-async def run_manager(config: ManagerConfig) -> None:
-    """Runs a manager until SIGTERM or SIGINT. Raises OSError where an address cannot be had."""
+async def run_manager(config: ManagerConfig) -> bool:
+    """Runs a manager until SIGTERM or SIGINT; False: until it failed. Raises OSError where an address cannot be had."""
     log_to_stderr(config.log_level, manager=config.name, region=config.region)
     manager = Manager(config)
     await manager.start()
     Collector().start()
-    stopping = asyncio.Event()
+    stopping, failed = asyncio.Event(), asyncio.Event()
+
+    def fail() -> None:
+        failed.set()
+        stopping.set()
+
+    manager.driver.on_fatal = fail
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
@@ -291,3 +297,4 @@ async def run_manager(config: ManagerConfig) -> None:
     await stopping.wait()
     log.info("stopping")
     await manager.stop()
+    return not failed.is_set()

@@ -40,10 +40,10 @@ def run_manager_process(options: argparse.Namespace) -> int:
     from distribution_manager.runtime import run_manager  # noqa: PLC0415 - the other commands need none of it
 
     try:
-        _event_loop_runner()(run_manager(config))
+        well = _event_loop_runner()(run_manager(config))
     except OSError as error:
         return fail(f"{error.strerror or error}: choose other addresses with --listen and --link-listen")
-    return 0
+    return 0 if well else fail("this manager failed, see its log: start it again")
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:

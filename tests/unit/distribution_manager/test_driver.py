@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -58,3 +59,23 @@ async def test_a_frame_that_fails_leaves_the_others_for_the_next_turn(driver: Dr
     driver.enter()
     await asyncio.sleep(0)
     assert done == ["frame"]
+
+
+async def test_a_driver_that_fails_says_so(driver: Driver, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    """Else it would look alive to its clients for ever, while others take its shards over."""
+    failed = asyncio.Event()
+    driver.on_fatal = failed.set
+    monkeypatch.setattr(driver.core, "tick", lambda: 1 // 0)
+    driver.start()
+    await failed.wait()
+    assert "a task of the driver failed" in caplog.text
+
+
+async def test_a_driver_that_is_closed_has_not_failed(driver: Driver) -> None:
+    failed = asyncio.Event()
+    driver.on_fatal = failed.set
+    driver.start()
+    await asyncio.sleep(0)
+    await driver.close()
+    await asyncio.sleep(0)
+    assert not failed.is_set()
