@@ -105,6 +105,7 @@ class Membership:
             self._around.wake(self._holder.shard, self._told_until_ms)
             return
         self._telling_seq = 0
+        replication.tell_commit_to_all()  # soon, so that few can die without knowing their set
         if self._former:
             self._former = ()
             replication.set_voters(self.record.replicas)
