@@ -2,7 +2,8 @@
 
 Model: at most one change is under way. A change of the set goes: the newcomer is written down as learner, follows and
 catches up; then commits need the quorums of both sets; then the transaction; when its outcome is known, an entry tells
-the log of it; when that is committed, the next change may begin, and nodes that are not in the set are told.
+the log of it; when that is committed, the next change may begin, and when a quorum knows that it is, nodes that are not
+in the set are told.
 Invariants: the transaction compares the mod_revision of the record, which holds the lock as well: who lost one loses
 both. A set comes into force only when a quorum of it holds everything committed. Nothing is committed by a quorum that
 does not meet every quorum of the set before, unless a quorum of that set has an entry that tells of its successor; but
@@ -49,6 +50,8 @@ class Holder(Protocol):
 
     def set_changed(self) -> None: ...
 
+    def tick(self) -> None: ...
+
     def lose(self) -> None: ...
 
 
@@ -65,6 +68,12 @@ class Membership:
         self._telling_seq = 0
         """The entry that tells the log of the record, while that is waited for; 0: nothing is."""
         self._told_until_ms = 0
+        self._told_seq = 0
+        """The entry that tells the log of the record, or told it."""
+        self._known_seq = 0
+        """Whoever holds this entry knows, also after a restart, that the log tells of the record; 0: not chosen yet."""
+        self._awaited_seq = 0
+        """There is something to be done when this entry is committed; 0: nothing."""
         self._former: tuple[Replica, ...] = ()
         """The set before, while commits need its quorum as well."""
         self.outsiders = Outsiders(holder.shard, around)
@@ -86,22 +95,25 @@ class Membership:
         """
         replication = self._holder.replication
         assert replication is not None
-        self._telling_seq = seq
+        self._telling_seq = self._told_seq = self._awaited_seq = seq
+        self._known_seq = 0
         self._told_until_ms = self._around.now.monotonic_ms + SET_TOLD_PATIENCE_MS
         self._former = () if always_meet(former, self.record.replicas) else former
         replication.set_voters(*([self._former] if self._former else []), self.record.replicas)
 
-    def told(self, commit_seq: int) -> bool:
-        """Whether what is waited for is committed."""
-        return 0 < self._telling_seq <= commit_seq
+    def awaits(self, commit_seq: int) -> bool:
+        """Whether there is something to be done now that this is committed."""
+        return 0 < self._awaited_seq <= commit_seq
 
     def go_on(self) -> None:
-        """Once the log tells of the record, its set alone counts, and whoever is not in it is told."""
+        """Once the log tells of the record, its set alone counts."""
         replication = self._holder.replication
         assert replication is not None
+        if self.awaits(replication.commit_seq):
+            self._awaited_seq = 0
         if not self._telling_seq:
             return
-        if not self.told(replication.commit_seq) and self._around.now.monotonic_ms < self._told_until_ms:
+        if replication.commit_seq < self._telling_seq and self._around.now.monotonic_ms < self._told_until_ms:
             self._around.wake(self._holder.shard, self._told_until_ms)
             return
         self._telling_seq = 0
@@ -111,6 +123,14 @@ class Membership:
             replication.set_voters(self.record.replicas)
         self.outsiders.see_to(self.record, replication)
         self._holder.set_changed()
+
+    def _is_known(self, replication: Replication) -> bool:
+        """Whether a quorum knows, and has on disk, that the log tells of the record. That the entry is committed only
+        we may know so far; with the next one replicas are told, and write it down."""
+        if not self._known_seq and replication.commit_seq >= self._told_seq:
+            self._known_seq = self._awaited_seq = replication.last.seq + 1
+            self._holder.tick()
+        return 0 < self._known_seq <= replication.commit_seq
 
     # --- changes ---------------------------------------------------------------------------------------------------
 
@@ -125,6 +145,9 @@ class Membership:
             return
         assert self._holder.replication is not None
         self.outsiders.see_to(self.record, self._holder.replication)
+        outsiders = self.outsiders.to_retire(self.record)
+        if outsiders and self._is_known(self._holder.replication):
+            self.outsiders.retire(outsiders, self.record)
         older = self._older_record()
         wanted = (
             (Wanted(self.record, causes.RESTORED) if older else None)

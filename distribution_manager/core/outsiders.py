@@ -1,8 +1,10 @@
 """Nodes outside a shard's replica set that may hold something of it: a learner follows, all others are told to Retire.
 
 Model: who they are is in the record (``outside``), written before anything is. They are told once per epoch, and over
-each link anew until they have answered. Invariant: one that was told learns again only after it has answered: messages
-between two processes keep their order, so nothing it said before can then be taken for what it says as a learner.
+each link anew until they have answered. Invariants: one that was told learns again only after it has answered: messages
+between two processes keep their order, so nothing it said before can then be taken for what it says as a learner. None
+is told before a quorum of the set knows of that set: whoever retires forgets, and an etcd may be restored to a set with
+it in which no quorum is then left (membership.py).
 """
 
 from __future__ import annotations
@@ -27,16 +29,22 @@ class Outsiders:
         return frozenset(self._retiring)
 
     def see_to(self, record: ShardRecord, replication: Replication) -> None:
+        """Only the learner and the set follow."""
         for node in [node for node in replication.followers if not _follows(node, record)]:
             replication.unfollow(node)
         if record.learner:
             replication.follow(record.learner)
+
+    def to_retire(self, record: ShardRecord) -> list[str]:
+        """Those in reach that are to be told."""
         self._retired.intersection_update(node for node in record.outside if node != record.learner)
-        for node in record.outside:
-            known = node in self._retiring or node in self._retired
-            if node != record.learner and not known and self._around.linked(node):
-                self._retiring.add(node)
-                self._around.send(node, Retire(self._shard, record.token))
+        known = {*self._retiring, *self._retired, record.learner}
+        return [node for node in record.outside if node not in known and self._around.linked(node)]
+
+    def retire(self, nodes: list[str], record: ShardRecord) -> None:
+        for node in nodes:
+            self._retiring.add(node)
+            self._around.send(node, Retire(self._shard, record.token))
 
     def retired(self, node: str) -> None:
         """It has answered."""

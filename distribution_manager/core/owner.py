@@ -349,7 +349,7 @@ class ShardOwner:
     def _commit(self, replication: Replication, results: Results) -> None:
         """Entries are committed: acknowledges what has no result, and waits for the results of the rest."""
         self._committed_ms = self._around.now.monotonic_ms
-        if self._membership is not None and self._membership.told(replication.commit_seq):
+        if self._membership is not None and self._membership.awaits(replication.commit_seq):
             self._around.wake(self.shard, self._committed_ms)
         for item in self._sequencer.committed(replication.commit_seq):
             self._around.committed(len(item.requests), self._committed_ms - item.since_ms)
@@ -537,6 +537,11 @@ class ShardOwner:
         if self._results is not None:
             self._results.promoted(record.primary)
         self.set_changed()
+
+    def tick(self) -> None:
+        """One more entry, whatever it says: replicas are told with it what is committed before."""
+        self._sequencer.add(Tick())
+        self._around.flush_soon(self.shard)
 
     def set_changed(self) -> None:
         """Other replicas count, or follow, than before."""

@@ -348,9 +348,16 @@ MUTATIONS = (
         "restores",
     ),
     Mutation(
+        "a node retires before those who stay know of it",
+        f"{MANAGER}/membership.py",
+        "        if outsiders and self._is_known(self._holder.replication):\n",
+        "        if outsiders:\n",
+        "restores",
+    ),
+    Mutation(
         "former replicas are told nothing",
         f"{MANAGER}/outsiders.py",
-        "                self._around.send(node, Retire(self._shard, record.token))\n",
+        "            self._around.send(node, Retire(self._shard, record.token))\n",
         "",
         "healing",
     ),

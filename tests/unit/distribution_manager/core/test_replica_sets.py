@@ -175,3 +175,31 @@ def test_too_few_of_the_set_before_are_not_waited_for_for_ever() -> None:
     """P6: the new set has a quorum, and operations do not wait for longer than they may."""
     world = _replaced_by_an_owner_that_died()
     assert world.ask(SEND, manager="m2", within_ms=9_000)[0] is Verdict.DONE
+
+
+def test_none_retires_before_those_who_stay_know_that_it_has_left() -> None:
+    """Of a and b, a stays; were b to forget before a knows, an etcd restored to both would name no quorum."""
+    world = World(managers=2, delays={("m1", "a"): 30})
+    world.set_factor(1)
+    world.ask(SEND)
+    world.run(5_000)
+    assert (world.members, world.record.version) == ("ab", 2)
+    backup = world.etcd.backup()
+    world.set_factor(0)
+    b = world.nodes["b"].core
+    for _ in range(5_000):
+        if b.replicas[SHARD].blank:
+            break
+        world.run(1)
+    assert (world.members, b.replicas[SHARD].blank) == ("a", True)
+    die(world, world.managers["m1"])
+    world.lose("a")
+    world.run(50)
+    world.nodes["a"].open_with(world.nodes["a"].store)
+    world.find("a")
+    world.etcd.restore(backup)
+    world.set_factor(0)
+    verdict, result, _ = world.ask(Receive(10), manager="m2", within_ms=9_000)
+    assert verdict is Verdict.DONE
+    assert isinstance(result, Batch)
+    assert len(result.messages) == 1
