@@ -148,11 +148,11 @@ def main() -> None:
     )
     parser.add_argument("--works", nargs="*", choices=WORKS, default=list(WORKS), help="all, if not given")
     parser.add_argument("--rounds", type=int, help="5, or 3 if quick")
-    parser.add_argument("--seconds", type=float, help="of each measurement: 2, or 0.6 if quick")
+    parser.add_argument("--seconds", type=float, help="of each measurement: 2, or 0.5 if quick")
     parser.add_argument("--systems", nargs="*", default=[], help="only those whose name contains one of these words")
     options = parser.parse_args()
     options.rounds = options.rounds or (1 if options.smoke else 3 if options.quick else 5)
-    options.seconds = options.seconds or (0.1 if options.smoke else 0.6 if options.quick else 2.0)
+    options.seconds = options.seconds or (0.1 if options.smoke else 0.5 if options.quick else 2.0)
     works = [work for name in options.works for work in WORKS[name]]
     if options.quick or options.smoke:
         works = SMOKE if options.smoke else QUICK
