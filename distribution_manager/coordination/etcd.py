@@ -31,7 +31,16 @@ from distribution_manager.coordination.etcd_session import Session
 from distribution_manager.coordination.etcd_settings import EtcdSettings
 from distribution_manager.coordination.etcd_watch import EtcdWatch, prefix_end
 from distribution_manager.coordination.interface import CoordinationUnavailable, Counters, check_transaction
-from distribution_manager.core.transactions import Change, KeyValue, Outcome, Put, Remove, Snapshot, Transaction
+from distribution_manager.core.transactions import (
+    Change,
+    Compare,
+    KeyValue,
+    Outcome,
+    Put,
+    Remove,
+    Snapshot,
+    Transaction,
+)
 from shadow_nodes.resolve import Resolver
 
 T = TypeVar("T")
@@ -129,18 +138,17 @@ class EtcdCoordination:
             etcdrpc.RequestOp(request_range=etcdrpc.RangeRequest(key=self._full(key))) for key in transaction.reads
         ]
         return etcdrpc.TxnRequest(
-            compare=[
-                etcdrpc.Compare(
-                    result=etcdrpc.Compare.EQUAL,
-                    target=etcdrpc.Compare.MOD,
-                    key=self._full(compare.key),
-                    mod_revision=compare.mod_revision,
-                )
-                for compare in transaction.compares
-            ],
+            compare=[part for compare in transaction.compares for part in self._comparisons(compare)],
             success=[self._operation(change, lease) for change in transaction.changes] + reads,
             failure=reads,
         )
+
+    def _comparisons(self, compare: Compare) -> list[Any]:
+        equal, key = etcdrpc.Compare.EQUAL, self._full(compare.key)
+        parts = [etcdrpc.Compare(result=equal, target=etcdrpc.Compare.MOD, key=key, mod_revision=compare.mod_revision)]
+        if compare.value is not None:
+            parts.append(etcdrpc.Compare(result=equal, target=etcdrpc.Compare.VALUE, key=key, value=compare.value))
+        return parts
 
     def _operation(self, change: Put | Remove, lease: int) -> Any:
         key = self._full(change.key)

@@ -98,7 +98,8 @@ def check_cluster_name(cluster: str) -> None:
 def check_transaction(transaction: Transaction) -> None:
     """Raises ValueError for what etcd would refuse whatever its keys hold, so that every implementation refuses the
     same."""
-    operations = max(len(transaction.compares), len(transaction.changes) + len(transaction.reads))
+    compares = sum(1 if compare.value is None else 2 for compare in transaction.compares)
+    operations = max(compares, len(transaction.changes) + len(transaction.reads))
     if operations > TRANSACTION_OPERATIONS_MAX:
         raise ValueError(f"a transaction takes {TRANSACTION_OPERATIONS_MAX} operations at most, not {operations}")
     changed = [change.key for change in transaction.changes]

@@ -16,6 +16,7 @@ from distribution_manager.coordination.interface import CoordinationUnavailable,
 from distribution_manager.core.transactions import (
     ABSENT,
     Change,
+    Compare,
     KeyValue,
     Outcome,
     Put,
@@ -83,7 +84,7 @@ class MemoryCluster:
         if self.requests_to_lose:
             self.requests_to_lose -= 1
             raise OutcomeUnknownError("the request was lost")
-        succeeded = all(self._mod_revision(compare.key) == compare.mod_revision for compare in transaction.compares)
+        succeeded = all(self._holds(compare) for compare in transaction.compares)
         if succeeded:
             if any(isinstance(change, Put) and change.leased for change in transaction.changes):
                 self._require_lease(lease)
@@ -203,9 +204,11 @@ class MemoryCluster:
         if lease is not None:
             lease.keys.discard(key)
 
-    def _mod_revision(self, key: str) -> int:
-        item = self._items.get(key)
-        return item.mod_revision if item else ABSENT
+    def _holds(self, compare: Compare) -> bool:
+        item = self._items.get(compare.key)
+        if item is None:
+            return compare.mod_revision == ABSENT and compare.value is None
+        return item.mod_revision == compare.mod_revision and compare.value in (None, item.value)
 
     def _require_available(self) -> None:
         if not self.available:

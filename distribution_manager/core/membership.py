@@ -4,10 +4,10 @@ Model: at most one change is under way. A change of the set goes: the newcomer i
 catches up; then commits need the quorums of both sets; then the transaction; when its outcome is known, an entry tells
 the log of it; when that is committed, the next change may begin, and when a quorum knows that it is, nodes that are not
 in the set are told.
-Invariants: the transaction compares the mod_revision of the record, which holds the lock as well: who lost one loses
-both. A set comes into force only when a quorum of it holds everything committed. Nothing is committed by a quorum that
-does not meet every quorum of the set before, unless a quorum of that set has an entry that tells of its successor; but
-while too few are in reach for that, it is waited for no longer than SET_TOLD_PATIENCE_MS.
+Invariants: the transaction compares the record, its mod_revision and its value, which holds the lock as well: who lost
+one loses both. A set comes into force only when a quorum of it holds everything committed. Nothing is committed by a
+quorum that does not meet every quorum of the set before, unless a quorum of that set has an entry that tells of its
+successor; but while too few are in reach for that, it is waited for no longer than SET_TOLD_PATIENCE_MS.
 Sources: Ongaro & Ousterhout 2014, section 6; Lamport, Malkhi & Zhou 2009.
 """
 
@@ -25,7 +25,7 @@ from distribution_manager.core.outsiders import Outsiders
 from distribution_manager.core.replica_sets import always_meet
 from distribution_manager.core.replication import Replication
 from distribution_manager.core.request import Surroundings
-from distribution_manager.core.transactions import Compare, Outcome, Put, Transaction
+from distribution_manager.core.transactions import Compare, KeyValue, Outcome, Put, Transaction
 from shadow_nodes.protocol.commands import ShardKey
 
 
@@ -59,6 +59,8 @@ class Membership:
     def __init__(self, holder: Holder, around: Surroundings, record: ShardRecord, revision: int) -> None:
         self.record = record
         self.revision = revision
+        self._value = encode_record(record)
+        """Of the record as etcd had it last, with this revision."""
         self._holder = holder
         self._around = around
         self._wanted: Wanted | None = None
@@ -158,16 +160,17 @@ class Membership:
         if wanted is None:
             return
         if now_ms - self._asked_ms >= MEMBERSHIP_RETRY_MS:
-            self.revision = older or self.revision
+            if older is not None:
+                self.revision, self._value = older[1], encode_record(older[0])
             self._begin(wanted)
         else:
             self._around.wake(self._holder.shard, self._asked_ms + MEMBERSHIP_RETRY_MS)
 
-    def _older_record(self) -> int | None:
-        """The mod_revision of another record that etcd has, of ours or of an owner before us: a later one has a greater
-        epoch. So etcd was restored from a backup, and our record is to be put over it."""
+    def _older_record(self) -> tuple[ShardRecord, int] | None:
+        """Another record that etcd has, of ours or of an owner before us, with its mod_revision: a later one has a
+        greater epoch. So etcd was restored from a backup, and our record is to be put over it."""
         record, revision = self._around.record(self._holder.shard) or (self.record, self.revision)
-        return None if record == self.record or record.epoch > self.record.epoch else revision
+        return None if record == self.record or record.epoch > self.record.epoch else (record, revision)
 
     # --- the set ---------------------------------------------------------------------------------------------------
 
@@ -252,7 +255,8 @@ class Membership:
         self._asking = True
         key = record_key(self._holder.shard)
         self._around.transact(
-            Transaction([Compare(key, self.revision)], [Put(key, encode_record(wanted.record))], [key]), self._answered
+            Transaction([Compare(key, self.revision, self._value)], [Put(key, encode_record(wanted.record))], [key]),
+            self._answered,
         )
 
     def _read_again(self) -> None:
@@ -270,21 +274,21 @@ class Membership:
         if found is None:
             self._holder.lose()
             return
-        if found.mod_revision == self.revision:
+        record = decode_record(ShardRecord, found.key, found.value)
+        if found.mod_revision == self.revision and (found.value == self._value or record == self.record):
             # an unchanged record after an unknown outcome may still be changed by the transaction on its way: it is
             # asked for again, with the same comparison, until the record has changed
+            self._value = found.value
             self._begin(self._wanted)
-            return
-        record = decode_record(ShardRecord, found.key, found.value)
-        if record in (self.record, self._wanted.record):
-            self._settle(record, found.mod_revision, succeeded=outcome.succeeded)
+        elif record in (self.record, self._wanted.record):
+            self._settle(record, found, succeeded=outcome.succeeded)
         elif record.epoch > self.record.epoch:
             self._holder.lose()
         else:
-            self.revision = found.mod_revision
+            self.revision, self._value = found.mod_revision, found.value
             self._begin(Wanted(self.record, causes.RESTORED))
 
-    def _settle(self, record: ShardRecord, revision: int, *, succeeded: bool) -> None:
+    def _settle(self, record: ShardRecord, found: KeyValue, *, succeeded: bool) -> None:
         """The record is what it is, and ours. The next entry tells the log of it."""
         replication = self._holder.replication
         assert replication is not None
@@ -292,6 +296,6 @@ class Membership:
         former = self.record.replicas
         if cause == causes.RESTORED and succeeded:
             self._around.put_back(self._holder.shard)
-        self.record, self.revision, self._wanted = record, revision, None
+        self.record, self.revision, self._value, self._wanted = record, found.mod_revision, found.value, None
         self.tell(replication.last.seq + 1, former)
         self._holder.record_changed(record, cause)

@@ -46,7 +46,8 @@ FETCH_ENTRIES_MAX = 2_000
 
 
 class Takeover:
-    """``record`` and ``revision``: the shard's record as last read, and the mod_revision to compare with."""
+    """``record`` and ``revision``: the shard's record as last read, and the mod_revision to compare with. Its value is
+    compared too, as it is in etcd: people and other versions may have written it otherwise than we would."""
 
     def __init__(
         self, shard: ShardKey, me: Owner, around: Surroundings, record: ShardRecord, revision: int, *, granted: bool
@@ -60,6 +61,7 @@ class Takeover:
         self.base: Position = LOG_START
         self.entries: list[WindowEntry] = []
         self.began_ms = around.now.monotonic_ms
+        self._value = encode_record(record)
         self._me = me
         self._around = around
         self._epoch_floor = 0
@@ -91,7 +93,7 @@ class Takeover:
         )
         key = record_key(self.shard)
         self._around.transact(
-            Transaction([Compare(key, self.revision)], [Put(key, encode_record(wanted))], [key]),
+            Transaction([Compare(key, self.revision, self._value)], [Put(key, encode_record(wanted))], [key]),
             lambda outcome: self._locked(wanted, outcome),
         )
 
@@ -100,7 +102,7 @@ class Takeover:
         if self.step is not Step.LOCK:
             return
         if outcome is not None and outcome.succeeded:
-            self.record, self.revision = wanted, outcome.revision
+            self.record, self.revision, self._value = wanted, outcome.revision, encode_record(wanted)
             self._fence_asked_ms = {}
             self._begin_fence()
             return
@@ -127,11 +129,11 @@ class Takeover:
             self.step = Step.LOST
             return
         record = decode_record(ShardRecord, found.key, found.value)
-        if record.owner in {self.record.owner, self._me}:
-            self.record, self.revision = record, found.mod_revision
+        ours = record.owner in {self.record.owner, self._me}
+        self.record, self.revision, self._value = record, found.mod_revision, found.value
+        if ours:
             self._begin_lock()
         else:
-            self.record, self.revision = record, found.mod_revision
             self.step = Step.LOST
             self._around.wake(self.shard, self._around.now.monotonic_ms)
 

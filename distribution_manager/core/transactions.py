@@ -19,10 +19,15 @@ class KeyValue(msgspec.Struct, frozen=True, gc=False):
 
 
 class Compare(msgspec.Struct, frozen=True):
-    """Holds when the key's mod_revision is this one (ABSENT: when there is no such key)."""
+    """Holds when the key's mod_revision is this one (ABSENT: when there is no such key), and its value, if given.
+
+    The value is for what is remembered for long: an etcd restored from a backup goes on from the backup's revision, and
+    gives the same numbers to other values. Where a key was read just before, the revision will do.
+    """
 
     key: str
     mod_revision: int
+    value: bytes | None = None
 
 
 class Put(msgspec.Struct, frozen=True):

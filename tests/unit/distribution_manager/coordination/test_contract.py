@@ -57,6 +57,16 @@ async def test_a_lock_is_replaced_only_by_who_saw_it_last(make: Make) -> None:
     assert late.found["lock"].value == b"two"
 
 
+async def test_a_value_that_is_compared_must_be_there_as_well(make: Make) -> None:
+    coordination = await make()
+    seen = (await coordination.transact(put("lock", b"one"))).revision
+    other = await coordination.transact(Transaction([Compare("lock", seen, b"two")], [Put("lock", b"three")]))
+    absent = await coordination.transact(Transaction([Compare("none", ABSENT, b"")], [Put("lock", b"three")]))
+    same = await coordination.transact(Transaction([Compare("lock", seen, b"one")], [Put("lock", b"four")], ["lock"]))
+    assert (other.succeeded, absent.succeeded, same.succeeded) == (False, False, True)
+    assert same.found["lock"].value == b"four"
+
+
 async def test_of_many_contenders_one_wins_each_round(make: Make) -> None:
     managers = [await make() for _ in range(3)]
     revision = ABSENT

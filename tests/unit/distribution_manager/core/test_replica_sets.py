@@ -9,9 +9,10 @@ import pytest
 from review_world import SHARD, World
 from test_review_takeover import die
 
+from distribution_manager.coordination.memory import Backup
 from distribution_manager.core.limits import SET_TOLD_PATIENCE_MS
 from distribution_manager.core.messages import Verdict
-from distribution_manager.core.metadata import Replica, ShardRecord, encode_record, record_key
+from distribution_manager.core.metadata import Owner, Replica, ShardRecord, encode_record, record_key
 from distribution_manager.core.replica_sets import always_meet, put_right, told
 from distribution_manager.core.transactions import Put, Transaction
 from shadow_nodes.protocol.commands import NO_REPLICA_SET, Batch, Content, Note, Receive, Send
@@ -203,3 +204,64 @@ def test_none_retires_before_those_who_stay_know_that_it_has_left() -> None:
     assert verdict is Verdict.DONE
     assert isinstance(result, Batch)
     assert len(result.messages) == 1
+
+
+def _another_record_with_the_same_revision(world: World, backup: Backup) -> ShardRecord:
+    """An etcd set back goes on from the backup's revision: the record's number is given to another record of it."""
+    key = record_key(SHARD)
+    revision = world.etcd.transact(Transaction([], [], [key])).found[key].mod_revision
+    world.etcd.restore(backup)
+    while world.etcd.revision < revision - 1:
+        world.etcd.transact(Transaction([], [Put("drains/region/nowhere", b"{}")]))
+    other = msgspec.structs.replace(world.record, epoch=9, attempt=99, owner=Owner(manager="m9", life=9))
+    assert world.etcd.transact(Transaction([], [Put(key, encode_record(other))])).revision == revision
+    return other
+
+
+def test_an_owner_does_not_take_another_record_for_its_own_by_the_revision() -> None:
+    world = World()
+    world.ask(SEND)
+    world.run(50)
+    backup = world.etcd.backup()
+    m1 = world.managers["m1"]
+    for primary in "bc":
+        owner = m1.core.owners[SHARD]
+        m1.step(lambda owner=owner, primary=primary: owner.want_primary(primary, world.ms + 9_000, "asked"))
+        begun = m1.transactions
+        while m1.transactions == begun:
+            world.run(1)
+        if primary == "b":
+            world.run(3_000)
+    assert world.record.primary == "b"
+    other = _another_record_with_the_same_revision(world, backup)
+    world.run(20)
+    assert world.record == other
+
+
+def test_a_taker_does_not_take_another_record_for_the_one_that_it_knows_by_the_revision() -> None:
+    world = World(managers=2)
+    backup = world.etcd.backup()
+    world.ask(SEND)
+    world.run(50)
+    m2 = world.managers["m2"]
+    die(world, world.managers["m1"])
+    begun = m2.transactions
+    world.submit(SEND, manager="m2")
+    while m2.transactions == begun:
+        world.run(1)
+    other = _another_record_with_the_same_revision(world, backup)
+    world.run(20)
+    assert world.record == other
+
+
+def test_a_record_may_be_written_otherwise_than_managers_write_it() -> None:
+    """People write it with tools of their own, and other versions with other fields."""
+    world = World(spares="d")
+    written = b'{"later": 1, ' + encode_record(world.record)[1:].replace(b",", b" ,\n")
+    world.etcd.transact(Transaction([], [Put(record_key(SHARD), written)]))
+    assert world.ask(SEND)[0] is Verdict.DONE
+    written = b'{"later": 1, ' + encode_record(world.record)[1:].replace(b",", b" ,\n")
+    world.etcd.transact(Transaction([], [Put(record_key(SHARD), written)]))
+    world.set_factor(3)
+    world.run(5_000)
+    assert world.members == "abcd"
