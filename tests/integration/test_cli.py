@@ -15,6 +15,7 @@ import pytest
 from distribution_manager.drills.local import LocalCluster
 from distribution_manager.drills.ports import free_run
 from distribution_manager.drills.workload import make_client
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.cluster
 
@@ -81,7 +82,7 @@ def test_a_cluster_s_life(data: Path) -> None:
     succeed("kill", "node-eu-west-1", "--data", data)
     assert status(data)["nodes"][1] | {"pid": None, "state": "stopped"} == status(data)["nodes"][1]
     assert "node-eu-west-1 is ready" in succeed("restart", "node-eu-west-1", "--data", data)
-    assert status(data)["nodes"][1]["state"] == "up"
+    wait_for(lambda: status(data)["nodes"][1]["state"] == "up", WAIT_S, "a manager that has dialled it again")
 
     assert succeed("down", "--data", data) == "stopped\n"
     assert not any(LocalCluster.attach(data).pids.values())
