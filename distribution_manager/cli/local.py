@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
+import select
 import signal
-import threading
 import time
 from types import FrameType
 from typing import Any, Final
@@ -20,6 +21,9 @@ from distribution_manager.drills.processes import ProcessState
 from distribution_manager.drills.state import ClusterError
 
 WATCH_INTERVAL_S: Final = 0.1
+AGAIN_SECONDS: Final = 0.5
+"""A signal that comes sooner after another is that one once more: make and timeout pass theirs on to processes that
+have had it from the terminal, or from whoever signalled the group. A later one interrupts the stopping."""
 
 SNIPPET: Final = """\
 import boto3
@@ -60,7 +64,7 @@ def add_commands(commands: Any) -> None:
 def run_up(options: argparse.Namespace) -> int:
     began = time.monotonic()
     cluster = LocalCluster(options.data, regions=options.regions, port=options.port, detached=options.detach)
-    stopping = _Stopping()
+    stopping = Stopping()
     cluster.say = tell
     cluster.start(options.wait_s)
     stopping.from_now_on()
@@ -119,7 +123,7 @@ def _names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",")]
 
 
-def _watch(cluster: LocalCluster, stopping: _Stopping) -> int:
+def _watch(cluster: LocalCluster, stopping: Stopping) -> int:
     """Until told to stop: says which members have ended, and carries out what other commands ask for."""
     running = set(cluster.names)
     known = set(running)
@@ -148,12 +152,18 @@ def _how_it_ended(exit_status: int | None) -> str:
     return f"ended with status {exit_status}"
 
 
-class _Stopping:
-    """Ctrl-C, SIGTERM, SIGHUP: interrupt our work; ``from_now_on`` the first of them only ends the wait."""
+class Stopping:
+    """Ctrl-C, SIGTERM, SIGHUP: interrupt our work; ``from_now_on`` the first of them only ends the wait.
+
+    Model: the handler writes to a pipe that ``wait`` reads. It runs between any two steps of what it interrupts, which
+    may be another handler, so it may touch nothing that has a lock.
+    """
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._reading, self._writing = os.pipe()
         self._waiting = False
+        self._told_s: float | None = None
+        """When a signal came last."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
 
@@ -163,9 +173,13 @@ class _Stopping:
 
     def wait(self, timeout_s: float) -> bool:
         """Whether a signal has come."""
-        return self._event.wait(timeout_s)
+        readable, _, _ = select.select([self._reading], [], [], timeout_s)
+        return bool(readable)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if not self._waiting or self._event.is_set():
+        told_s, self._told_s = self._told_s, time.monotonic()
+        if told_s is not None and self._told_s - told_s < AGAIN_SECONDS:
+            return
+        if told_s is not None or not self._waiting:
             raise KeyboardInterrupt
-        self._event.set()
+        os.write(self._writing, b"!")
