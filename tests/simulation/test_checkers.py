@@ -133,6 +133,17 @@ def test_a_change_of_visibility_ends_a_hold() -> None:
     assert story.found() == []
 
 
+def test_a_change_that_was_given_up_may_come_after_a_later_one() -> None:
+    story = Story()
+    story.send(S, "a", 1)
+    story.receive(S, ("a", 1, 1, 1), at=(1_000, 1_010))
+    story._add("change", S, (1_020, 1_025), handles=[(1, 1)], status="unknown", visible_ms=500)
+    story._add("change", S, (1_030, 1_040), handles=[(1, 1)], done=[True], visible_ms=5_000)
+    story.receive(S, ("a", 1, 1, 2), at=(3_000, 3_010))
+    story.delete(S, 1, 2)
+    assert story.found() == []
+
+
 def test_a_change_of_visibility_prolongs_a_hold() -> None:
     story = Story()
     story.send(S, "a", 1)

@@ -46,6 +46,7 @@ def check_holders(history: History) -> list[tuple[str, str]]:
 
 
 def _held_until_us(op: Op, changes: list[tuple[Op, bool]], items: list[tuple[Op, GotMessage]]) -> int:
+    """A change counts where no other can have come after it: one of unknown outcome may, long after it was given up."""
     until_us = op.invoked_us + op.visible_ms * MS
     for repeat, got in items:
         if op.attempt and repeat.attempt == op.attempt and repeat is not op and got.delivery:
@@ -54,7 +55,7 @@ def _held_until_us(op: Op, changes: list[tuple[Op, bool]], items: list[tuple[Op,
         new_us = change.invoked_us + change.visible_ms * MS
         alone = all(
             other is change
-            or (other.completed_us or 0) < change.invoked_us
+            or (other.status != "unknown" and (other.completed_us or 0) < change.invoked_us)
             or other.invoked_us > (change.completed_us or 0)
             for other, _ in changes
         )
